@@ -1086,7 +1086,10 @@ typedef struct {
 
 typedef struct { char name[40]; int rows, cols; size_t at; } Tensor;    // a matrix W[rows][cols] (a norm: rows = 1) at params + at
 
-typedef struct { size_t attn_norm, qkv, o, ffn_norm, gate_up, down; } LayerAt;  // where a layer's weights begin in the arena
+typedef struct {                        // where a layer's weights begin in the arena, and its matrices in the packed copy
+    size_t attn_norm, qkv, o, ffn_norm, gate_up, down;
+    size_t packed_qkv, packed_o, packed_gate_up, packed_down;
+} LayerAt;
 
 // What a pass computes and the backward pass needs. Per layer arrays have L parts, one after the other.
 typedef struct {
@@ -1097,7 +1100,8 @@ typedef struct {
     float *norm1, *norm2, *r1, *r2;     // [L][T][C], [L][T]
     float *qkv, *att, *stats;           // [L][T][(H + 2 H_kv) hs], [L][T][C], [L][T][H][2]
     float *gate_up, *act;               // [L][T][2 F], [L][T][F]
-    float *last, *last_norm, *r;        // [n_out][C] twice, [n_out]: the positions whose logits are wanted
+    float *picked;                      // [n_out][C]     att of the last layer, where a logit is wanted
+    float *last_norm, *r;               // [n_out][C], [n_out]: what the classifier sees
     float *logits;                      // [n_out][V8]; V8 = V rounded up to 8
     float *dx, *dbig, *dsmall;          // gradients: [T][C], [T][max(2 F, qkv)], [T][C]
     float *arena;
@@ -1112,7 +1116,7 @@ struct Model {
     long step;                          // optimiser steps behind these weights (ties checkpoint and optimiser state together)
     Tensor *tensor;                     // the one table: GGUF names, shapes, places; params, grads and moments all follow it
     LayerAt *layer;
-    size_t n_tensors, n_params, embd_at, norm_at, out_at;
+    size_t n_tensors, n_params, embd_at, norm_at, out_at, packed_out;
     float *params, *grads;              // grads only while training
     float *packed;                      // weights in the matmul's panels, for generation; NULL while they are out of date
     float *angle;                       // [context][hs / 2][2] cosines and sines of the rotary embedding
@@ -1170,6 +1174,11 @@ static void model_alloc(Model *m)
         y->gate_up = add_tensor(m, "ffn_gate", l, c->F, c->C);
         add_tensor(m, "ffn_up", l, c->F, c->C);
         y->down = add_tensor(m, "ffn_down", l, c->C, c->F);
+        y->packed_qkv = m->packed_out;
+        y->packed_o = y->packed_qkv + packed_size(c->C, qkv_dim(c));
+        y->packed_gate_up = y->packed_o + packed_size(c->C, c->C);
+        y->packed_down = y->packed_gate_up + packed_size(c->C, 2 * c->F);
+        m->packed_out = y->packed_down + packed_size(c->F, c->C);
     }
     m->norm_at = add_tensor(m, "output_norm", -1, 1, c->C);
     m->out_at = c->tied ? m->embd_at : add_tensor(m, "output", -1, c->V, c->C);
@@ -1551,7 +1560,7 @@ static void acts_reserve(Model *m, int T, int n_out, int longest, bool training)
         { &a->x, (training ? L + 1 : 2) * t * C }, { &a->mid, L * t * C }, { &a->norm1, L * t * C }, { &a->norm2, L * t * C },
         { &a->r1, L * t }, { &a->r2, L * t }, { &a->qkv, L * t * (size_t)qkv_dim(c) }, { &a->att, L * t * C },
         { &a->stats, L * t * (size_t)c->H * 2 }, { &a->gate_up, L * t * 2 * (size_t)c->F }, { &a->act, L * t * (size_t)c->F },
-        { &a->last, o * C }, { &a->last_norm, o * C }, { &a->r, o }, { &a->logits, o * (((size_t)c->V + 7) / 8 * 8) },
+        { &a->picked, o * C }, { &a->last_norm, o * C }, { &a->r, o }, { &a->logits, o * (((size_t)c->V + 7) / 8 * 8) },
         { &a->dx, training ? t * C : 0 }, { &a->dbig, training ? t * big : 0 }, { &a->dsmall, training ? (t > o ? t : o) * C : 0 } };
     size_t total = 0, n_parts = sizeof part / sizeof *part;
     for (size_t i = 0; i < n_parts; i++) total += (part[i].n + 15) / 16 * 16;
@@ -1567,20 +1576,21 @@ static void acts_reserve(Model *m, int T, int n_out, int longest, bool training)
     a->scratch.own = zalloc((size_t)max_threads() * a->scratch.own_size, sizeof(float));
 }
 
-// For generation: every matrix packed once in the order in which the matmul reads it.
+// For generation: every matrix packed once in the order in which the matmul reads it; the classifier comes last.
 static void model_pack(Model *m)
 {
     const Config *c = &m->c;
-    size_t F2 = 2 * (size_t)c->F, round = NR;
+    int C = c->C, F = c->F, Q = qkv_dim(c);
     if (m->packed) return;
-    size_t per_layer = packed_size(c->C, qkv_dim(c)) + packed_size(c->C, c->C) + packed_size(c->C, (int)F2) + packed_size(c->F, c->C);
-    float *p = m->packed = zalloc((size_t)c->L * per_layer + packed_size(c->C, c->V) + round, sizeof *p);
+    m->packed = zalloc(m->packed_out + packed_size(C, c->V), sizeof *m->packed);
     for (int l = 0; l < c->L; l++) {
         const LayerAt *y = &m->layer[l];
-        struct { size_t at; int N, K; } w[] = { { y->qkv, qkv_dim(c), c->C }, { y->o, c->C, c->C }, { y->gate_up, (int)F2, c->C }, { y->down, c->C, c->F } };
-        for (int i = 0; i < 4; i++) pack_all(p, (View){ m->params + w[i].at, 1, w[i].K }, w[i].K, w[i].N), p += packed_size(w[i].K, w[i].N);
+        pack_all(m->packed + y->packed_qkv, (View){ m->params + y->qkv, 1, C }, C, Q);
+        pack_all(m->packed + y->packed_o, (View){ m->params + y->o, 1, C }, C, C);
+        pack_all(m->packed + y->packed_gate_up, (View){ m->params + y->gate_up, 1, C }, C, 2 * F);
+        pack_all(m->packed + y->packed_down, (View){ m->params + y->down, 1, F }, F, C);
     }
-    pack_all(p, (View){ m->params + m->out_at, 1, c->C }, c->C, c->V);
+    pack_all(m->packed + m->packed_out, (View){ m->params + m->out_at, 1, C }, C, c->V);
 }
 
 static void cache_alloc(Cache *k, const Config *c, int capacity)
@@ -1594,20 +1604,35 @@ static void cache_free(Cache *k) { free(k->k), free(k->v); *k = (Cache){ 0 }; }
 
 static void copy_floats(float *to, const float *from, size_t n) { memcpy(to, from, n * sizeof *to); }
 
+static void gather_rows(float *to, const float *from, const int *at, int n, int C)
+{
+    for (int i = 0; i < n; i++) copy_floats(to + (size_t)i * C, from + (size_t)at[i] * C, (size_t)C);
+}
+
+// The way back, in place: row i moves to row at[i], the other rows of x[T][C] become zero. at ascends.
+static void scatter_rows(float *x, const int *at, int n, int T, int C)
+{
+    for (int t = T - 1, i = n - 1; t >= 0; t--)
+        if (i >= 0 && at[i] == t) memmove(x + (size_t)t * C, x + (size_t)i-- * C, (size_t)C * sizeof *x);
+        else memset(x + (size_t)t * C, 0, (size_t)C * sizeof *x);
+}
+
 // Logits at the places b->out, from packed examples, or from the continuation of the one example that the cache holds (its
 // weights are then read packed). acts_reserve must have made room. The logits stand in m->acts.logits[n_out][V8].
 static void forward(Model *m, const Batch *b, Cache *cache)
 {
     const Config *c = &m->c;
     Acts *a = &m->acts;
-    const float *w = m->params, *packed = cache ? m->packed : NULL;
-    int T = b->T, C = c->C, F = c->F, hs = head_size(c), Q = qkv_dim(c);
+    const Scratch *scratch = &a->scratch;
+    const float *w = m->params;
+    int n = b->T, C = c->C, F = c->F, hs = head_size(c), Q = qkv_dim(c);
     Heads heads = { c->H, c->H_kv, hs, Q };
     size_t TC = (size_t)a->T * C, keys = cache ? (size_t)c->H_kv * key_panels(hs, cache->capacity) : 0;
     size_t values = cache ? (size_t)c->H_kv * value_panels(hs, cache->capacity) : 0;
+#define PACKED(at) (cache ? m->packed + (at) : NULL)
 
-    for (int t = 0; t < T; t++) copy_floats(a->x + (size_t)t * C, w + m->embd_at + (size_t)b->ids[t] * C, (size_t)C);
     float *x = a->x;
+    gather_rows(x, w + m->embd_at, b->ids, n, C);
     for (int l = 0; l < c->L; l++) {
         const LayerAt *y = &m->layer[l];
         size_t s = a->training ? (size_t)l : 0;                         // generation keeps no layer but the present one
@@ -1616,30 +1641,31 @@ static void forward(Model *m, const Batch *b, Cache *cache)
         float *next = a->training ? x + TC : x == a->x ? a->x + TC : a->x;
         float *stats = a->training ? a->stats + s * (size_t)a->T * c->H * 2 : NULL;
 
-        rmsnorm(norm1, a->r1 + s * a->T, x, w + y->attn_norm, T, C, c->eps);
-        linear(&a->scratch, qkv, norm1, w + y->qkv, packed, T, Q, C, false);
-        if (packed) packed += packed_size(C, Q);
-        rope(qkv, b->pos, m->angle, T, Q, c->H + c->H_kv, hs, +1);      // queries and keys; values stay
-        attention(&a->scratch, att, stats, qkv, heads, b->start, b->n, cache ? cache->k + (size_t)l * keys : NULL,
+        rmsnorm(norm1, a->r1 + s * a->T, x, w + y->attn_norm, n, C, c->eps);
+        linear(scratch, qkv, norm1, w + y->qkv, PACKED(y->packed_qkv), n, Q, C, false);
+        rope(qkv, b->pos, m->angle, n, Q, c->H + c->H_kv, hs, +1);      // queries and keys; values stay
+        attention(scratch, att, stats, qkv, heads, b->start, b->n, cache ? cache->k + (size_t)l * keys : NULL,
                   cache ? cache->v + (size_t)l * values : NULL, cache ? cache->capacity : 0, cache ? cache->len : 0);
-        copy_floats(mid, x, (size_t)T * C);                             // mid = x + att Wo^T
-        linear(&a->scratch, mid, att, w + y->o, packed, T, C, C, true);
-        if (packed) packed += packed_size(C, C);
+        if (l < c->L - 1) copy_floats(mid, x, (size_t)n * C);
+        else {                                          // from here on nothing looks at a position without a logit
+            n = b->n_out;
+            gather_rows(mid, x, b->out, n, C);
+            gather_rows(a->picked, att, b->out, n, C);
+            att = a->picked;
+        }
+        linear(scratch, mid, att, w + y->o, PACKED(y->packed_o), n, C, C, true);                    // mid = x + att Wo^T
 
-        rmsnorm(norm2, a->r2 + s * a->T, mid, w + y->ffn_norm, T, C, c->eps);
-        linear(&a->scratch, gate_up, norm2, w + y->gate_up, packed, T, 2 * F, C, false);
-        if (packed) packed += packed_size(C, 2 * F);
-        swiglu(act, gate_up, T, F);
-        copy_floats(next, mid, (size_t)T * C);                          // next = mid + act Wdown^T
-        linear(&a->scratch, next, act, w + y->down, packed, T, C, F, true);
-        if (packed) packed += packed_size(F, C);
+        rmsnorm(norm2, a->r2 + s * a->T, mid, w + y->ffn_norm, n, C, c->eps);
+        linear(scratch, gate_up, norm2, w + y->gate_up, PACKED(y->packed_gate_up), n, 2 * F, C, false);
+        swiglu(act, gate_up, n, F);
+        copy_floats(next, mid, (size_t)n * C);
+        linear(scratch, next, act, w + y->down, PACKED(y->packed_down), n, C, F, true);             // next = mid + act Wdown^T
         x = next;
     }
-    // The classifier is the widest matmul: only where a logit is wanted.
-    for (int i = 0; i < b->n_out; i++) copy_floats(a->last + (size_t)i * C, x + (size_t)b->out[i] * C, (size_t)C);
-    rmsnorm(a->last_norm, a->r, a->last, w + m->norm_at, b->n_out, C, c->eps);
-    matmul(&a->scratch, a->logits, ((size_t)c->V + 7) / 8 * 8, (View){ a->last_norm, C, 1 }, (View){ w + m->out_at, 1, C }, packed, b->n_out, c->V, C, false);
-    if (cache) cache->len += T;
+    rmsnorm(a->last_norm, a->r, x, w + m->norm_at, n, C, c->eps);
+    matmul(scratch, a->logits, ((size_t)c->V + 7) / 8 * 8, (View){ a->last_norm, C, 1 }, (View){ w + m->out_at, 1, C }, PACKED(m->packed_out), n, c->V, C, false);
+#undef PACKED
+    if (cache) cache->len += b->T;
 }
 
 // The loss of all three objectives over b's targets, as a sum: - sum log p(target). The gradient of sum / n_total replaces the
@@ -1657,19 +1683,18 @@ static void backward(Model *m, const Batch *b)
 {
     const Config *c = &m->c;
     Acts *a = &m->acts;
+    const Scratch *scratch = &a->scratch;
     const float *w = m->params;
-    float *g = m->grads;
-    int T = b->T, C = c->C, F = c->F, hs = head_size(c), Q = qkv_dim(c), V8 = (c->V + 7) / 8 * 8;
+    float *g = m->grads, *dx = a->dx;
+    int n = b->n_out, C = c->C, F = c->F, hs = head_size(c), Q = qkv_dim(c), V8 = (c->V + 7) / 8 * 8;
     Heads heads = { c->H, c->H_kv, hs, Q };
     size_t TC = (size_t)a->T * C;
 
-    matmul(&a->scratch, a->dsmall, (size_t)C, (View){ a->logits, V8, 1 }, (View){ w + m->out_at, C, 1 }, NULL, b->n_out, C, c->V, false);
-    matmul(&a->scratch, g + m->out_at, (size_t)C, (View){ a->logits, 1, V8 }, (View){ a->last_norm, C, 1 }, NULL, c->V, C, b->n_out, true);
-    memset(a->last_norm, 0, (size_t)b->n_out * C * sizeof(float));      // its value is used up: now it receives d last
-    rmsnorm_backward(a->last_norm, g + m->norm_at, a->dsmall, a->last, a->r, w + m->norm_at, b->n_out, C);
-    memset(a->dx, 0, (size_t)T * C * sizeof(float));
-    for (int i = 0; i < b->n_out; i++)
-        for (int j = 0; j < C; j++) a->dx[(size_t)b->out[i] * C + j] += a->last_norm[(size_t)i * C + j];
+    // logits = rmsnorm(x) Wout^T, at the n_out wanted positions only
+    matmul(scratch, a->dsmall, (size_t)C, (View){ a->logits, V8, 1 }, (View){ w + m->out_at, C, 1 }, NULL, n, C, c->V, false);
+    matmul(scratch, g + m->out_at, (size_t)C, (View){ a->logits, 1, V8 }, (View){ a->last_norm, C, 1 }, NULL, c->V, C, n, true);
+    memset(dx, 0, (size_t)n * C * sizeof *dx);
+    rmsnorm_backward(dx, g + m->norm_at, a->dsmall, a->x + (size_t)c->L * TC, a->r, w + m->norm_at, n, C);
 
     for (int l = c->L - 1; l >= 0; l--) {
         const LayerAt *y = &m->layer[l];
@@ -1678,20 +1703,25 @@ static void backward(Model *m, const Batch *b)
         const float *act = a->act + s * (size_t)a->T * F, *stats = a->stats + s * (size_t)a->T * c->H * 2;
 
         // next = mid + act Wdown^T, act = swiglu(norm2 Wgate_up^T), norm2 = rmsnorm(mid)
-        linear_backward(&a->scratch, a->dbig, false, g + y->down, a->dx, act, w + y->down, T, C, F);
-        swiglu_backward(gate_up, a->dbig, T, F);
-        linear_backward(&a->scratch, a->dsmall, false, g + y->gate_up, gate_up, a->norm2 + s * TC, w + y->gate_up, T, 2 * F, C);
-        rmsnorm_backward(a->dx, g + y->ffn_norm, a->dsmall, a->mid + s * TC, a->r2 + s * a->T, w + y->ffn_norm, T, C);
+        linear_backward(scratch, a->dbig, false, g + y->down, dx, act, w + y->down, n, C, F);
+        swiglu_backward(gate_up, a->dbig, n, F);
+        linear_backward(scratch, a->dsmall, false, g + y->gate_up, gate_up, a->norm2 + s * TC, w + y->gate_up, n, 2 * F, C);
+        rmsnorm_backward(dx, g + y->ffn_norm, a->dsmall, a->mid + s * TC, a->r2 + s * a->T, w + y->ffn_norm, n, C);
 
         // mid = x + att Wo^T, att = attention(rope(norm1 Wqkv^T)), norm1 = rmsnorm(x)
-        linear_backward(&a->scratch, a->dsmall, false, g + y->o, a->dx, att, w + y->o, T, C, C);
-        attention_backward(&a->scratch, a->dbig, a->dsmall, att, stats, qkv, heads, b->start, b->n);
-        rope(a->dbig, b->pos, m->angle, T, Q, c->H + c->H_kv, hs, -1);
-        linear_backward(&a->scratch, a->dsmall, false, g + y->qkv, a->dbig, a->norm1 + s * TC, w + y->qkv, T, Q, C);
-        rmsnorm_backward(a->dx, g + y->attn_norm, a->dsmall, a->x + s * TC, a->r1 + s * a->T, w + y->attn_norm, T, C);
+        linear_backward(scratch, a->dsmall, false, g + y->o, dx, l < c->L - 1 ? att : a->picked, w + y->o, n, C, C);
+        if (l == c->L - 1) {                            // back to all positions
+            n = b->T;
+            scatter_rows(dx, b->out, b->n_out, n, C);
+            scatter_rows(a->dsmall, b->out, b->n_out, n, C);
+        }
+        attention_backward(scratch, a->dbig, a->dsmall, att, stats, qkv, heads, b->start, b->n);
+        rope(a->dbig, b->pos, m->angle, n, Q, c->H + c->H_kv, hs, -1);
+        linear_backward(scratch, a->dsmall, false, g + y->qkv, a->dbig, a->norm1 + s * TC, w + y->qkv, n, Q, C);
+        rmsnorm_backward(dx, g + y->attn_norm, a->dsmall, a->x + s * TC, a->r1 + s * a->T, w + y->attn_norm, n, C);
     }
-    for (int t = 0; t < T; t++)
-        for (int j = 0; j < C; j++) g[m->embd_at + (size_t)b->ids[t] * C + j] += a->dx[(size_t)t * C + j];
+    for (int t = 0; t < n; t++)
+        for (int j = 0; j < C; j++) g[m->embd_at + (size_t)b->ids[t] * C + j] += dx[(size_t)t * C + j];
 }
 
 /* ============================================================================================================
@@ -2203,7 +2233,12 @@ static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOpti
     for (size_t i = 0; i < rows->n; i++) all_tokens += rows->row[i].n - 1;
     double per_epoch = o->tokens ? (double)all_tokens / (double)o->tokens : (double)rows->n / (double)o->batch;
     long steps = o->steps ? o->steps : (long)ceil(o->epochs * per_epoch);
-    Progress s = { .epoch = -1, .at = (long)rows->n, .running = -1, .bound = o->grow_below > 0 ? 3 : INT_MAX };
+    int first_bound = INT_MAX;                          // with --grow-below: three tokens, or what the shortest target has
+    for (size_t i = 0; i < rows->n; i++) {
+        int targets = rows->row[i].n - rows->row[i].n_condition;
+        if (targets < first_bound) first_bound = targets < 3 ? 3 : targets;
+    }
+    Progress s = { .epoch = -1, .at = (long)rows->n, .running = -1, .bound = o->grow_below > 0 ? first_bound : INT_MAX };
     s.m = zalloc(m->n_params, sizeof(float)), s.v = zalloc(m->n_params, sizeof(float));
     if (o->resume) resume(m, &s, o);
     else m->step = 0;
@@ -2783,7 +2818,10 @@ static void filter(Generator *g, const char *path, bool correcting, bool diff)
         else json_put(&more, c);
         buf_puts(&more, copied ? ", \"action\": \"copy\"" : ", \"action\": \"correct\"");
         if (reason) buf_puts(&more, ", \"reason\": "), json_put(&more, text(reason));
-        if (diff) show_diff(stdout, a, c, use_color(stdout)), show_verdict(stdout, a, c, reason);
+        if (diff) {
+            printf("x    %s\ny_o  %s\ny_c  ", x.s, y_o.s);
+            show_diff(stdout, a, c, use_color(stdout)), printf("     "), show_verdict(stdout, a, c, reason), putchar('\n');
+        }
         else put_row(stdout, object, "correction", "action", &more);
     }
     objects_close(&in);

@@ -1,0 +1,76 @@
+#!/bin/sh
+# train.sh - from nothing to a trained, examined Aligner on a laptop: world, tokenizer, upstream models, warm-up, Aligner, table.
+#
+#   ./train.sh          everything that is not there yet (a few minutes on 2 cores); Ctrl-C loses nothing, the next call goes on
+#   ./train.sh quick    the same steps with far fewer of them, in build/quick: shows that it runs, not what it can do
+#
+# What it makes stands in build/: data/ (the miniature world), models/ (GGUF), exam/ (answers, corrections and the table).
+set -eu
+cd "$(dirname "$0")"
+quick=0
+case "${1-}" in
+    "") dir=build ;;
+    quick) dir=build/quick quick=1 ;;
+    *) echo "usage: ./train.sh [quick]" >&2; exit 2 ;;
+esac
+data=$dir/data models=$dir/models exam=$dir/exam
+mkdir -p "$models" "$exam"
+make --no-print-directory -s build/aligner build/world
+
+# steps FULL QUICK prints the number of optimiser steps of a stage.
+steps() { if [ "$quick" = 1 ]; then echo "$2"; else echo "$1"; fi; }
+
+# stage NAME OBJECTIVE OPTIONS... trains models/NAME.gguf unless it is there; an interrupted run is resumed, bit for bit.
+stage() {
+    name=$1 objective=$2; shift 2
+    [ -f "$models/$name.gguf" ] && return
+    echo "== $name" >&2
+    part=$models/$name.part.gguf
+    if [ -f "$part" ] && [ -f "$part.state" ]; then set -- "$@" --resume; fi
+    build/aligner train "$objective" "$@" --out "$part" --log "$models/$name.csv" --save-every 500
+    mv "$part" "$models/$name.gguf"
+    rm -f "$part.state"
+}
+
+if [ ! -f "$data/train.jsonl" ]; then
+    echo "== the miniature world" >&2
+    build/world make "$data.part"
+    build/world check "$data.part"
+    mv "$data.part" "$data"
+fi
+
+# The tokenizer in the repository is what these data give, bit for bit: it is made again and compared.
+if [ ! -f "$dir/tokenizer.bin" ]; then
+    echo "== tokenizer" >&2
+    build/aligner tokenizer --data "$data/train.jsonl" --vocab 1024 --prompt short --out "$dir/tokenizer.part"
+    cmp "$dir/tokenizer.part" tokenizer.bin || { echo "tokenizer.bin is not what this world gives" >&2; exit 1; }
+    mv "$dir/tokenizer.part" "$dir/tokenizer.bin"
+fi
+
+# Two real upstream models learn the world's questions and answers, the wrong answers included (Eq. 1). They are never touched
+# again: the Aligner is stacked on them. Nothing that they write is in the Aligner's data.
+new="--tokenizer tokenizer.bin --prompt short --tied --context 256"
+stage upstream-small sft $new --dim 64 --layers 2 --heads 2 --hidden 176 --data "$data/upstream.jsonl" \
+    --tokens 1024 --steps "$(steps 600 60)" --lr 3e-3
+stage upstream sft $new --dim 96 --layers 3 --heads 3 --hidden 264 --data "$data/upstream.jsonl" \
+    --tokens 1024 --steps "$(steps 900 60)" --lr 3e-3
+
+# Residual correction, p. 3: first the identity, from short texts to long ones, then copy or correct (Eq. 4).
+stage warmup warmup $new --dim 128 --layers 3 --heads 4 --hidden 352 --data "$data/identity.jsonl" \
+    --tokens 1024 --grow-below 0.7 --steps "$(steps 800 150)" --lr 2e-3
+stage aligner aligner --init "$models/warmup.gguf" --data "$data/train.jsonl" \
+    --tokens 1024 --steps "$(steps 4000 200)" --lr 2e-3
+
+# The examination. Speakers bring their answers; the real models are asked first.
+if [ ! -f "$exam/table.md" ]; then
+    echo "== examination" >&2
+    build/aligner correct "$models/aligner.gguf" "$data/exam.jsonl" > "$exam/speakers.jsonl"
+    for upstream in upstream-small upstream; do
+        build/aligner answer "$models/$upstream.gguf" "$data/exam_real.jsonl" | sed "s/\"upstream\": *\"real\"/\"upstream\": \"$upstream\"/" > "$exam/answers.part"
+        build/aligner correct "$models/aligner.gguf" "$exam/answers.part" > "$exam/$upstream.jsonl"
+    done
+    build/world judge --train "$data/train.jsonl" "$exam/speakers.jsonl" "$exam/upstream-small.jsonl" "$exam/upstream.jsonl" > "$exam/table.part"
+    rm -f "$exam/answers.part"
+    mv "$exam/table.part" "$exam/table.md"
+fi
+cat "$exam/table.md"
