@@ -43,9 +43,9 @@ const TEXTS = [
     "你好,世界。", "日本語のテキストです。カタカナ", "안녕하세요 세계", "Привет, мир!", "مرحبا بالعالم", "שלום עולם", "नमस्ते दुनिया", "สวัสดีชาวโลก",
     "Γειά σου Κόσμε", "Ünïcödé ñoño façade Ångström Łódź", "cafe\u0301 against caf\u00e9",
     // emoji: joined, with a skin tone, a flag
-    "👨‍👩‍👧‍👦 family", "👍🏽🇩🇪🎉🎉",
+    "👨‍👩‍👧‍👦 family", "👍🏽🇩🇪🎉🎉", "ok 👌 then",
     // long ones
-    "Lily liked to play with her toys in the garden. ".repeat(20), "ab".repeat(500), "x".repeat(1000), "мир 世界 🌍 ".repeat(40),
+    "Lily liked to play with her toys in the garden. ".repeat(20), "ab".repeat(500), " ".repeat(300) + "a", "x".repeat(1000), "мир 世界 🌍 ".repeat(40),
 ];
 const PROMPTS = ["", "Once upon a time", "The", "Lily and Tom", "One day, a little boy", "She was very", "\"Hello,\" said", "The dog ran to the", "A", "He said:\n"];
 
@@ -139,7 +139,7 @@ try {
     const sequence = context.getSequence();
     for (const text of PROMPTS) await compareGreedy(model, sequence, text);
 } catch (error) {
-    fail(`llama.cpp with ${modelPath}`, error.stack);
+    fail(`llama.cpp with ${modelPath}`, error.message);
 }
 console.log(`${passed} passed, ${failed} failed`);
 await llama.dispose();

@@ -25,11 +25,22 @@ static int done(const char *subject)
     return n_failed || !n_passed;
 }
 
+static char message[4096];          // what the last child of dies() wrote to stderr (of one line: without the newline)
+
+// How many threads the parallel loops get from here on, where the program is built with OpenMP. Tests that are not
+// about threads take one: OpenMP's idle threads spin, and on a busy machine small loops then wait for them.
+static void set_threads(int threads)
+{
+    (void)threads;
+#ifdef _OPENMP
+    omp_set_num_threads(threads);
+#endif
+}
+
 // Runs f in a child process; true where it died with exit code 1 and exactly one line of message on stderr.
 static bool dies(void (*f)(const void *), const void *argument)
 {
     int pipe_end[2], status = 0;
-    char message[4096];
     ssize_t n, total = 0;
     fflush(stdout);
     if (pipe(pipe_end)) return false;
@@ -40,10 +51,13 @@ static bool dies(void (*f)(const void *), const void *argument)
         _exit(0);
     }
     close(pipe_end[1]);
-    while ((n = read(pipe_end[0], message + total, sizeof message - (size_t)total)) > 0) total += n;
+    while ((n = read(pipe_end[0], message + total, sizeof message - 1 - (size_t)total)) > 0) total += n;
+    message[total] = 0;
     close(pipe_end[0]);
     waitpid(child, &status, 0);
-    return WIFEXITED(status) && WEXITSTATUS(status) == 1 && total > 0 && memchr(message, '\n', (size_t)total) == message + total - 1;
+    bool one_line = total > 0 && memchr(message, '\n', (size_t)total) == message + total - 1;
+    if (one_line) message[total - 1] = 0;
+    return WIFEXITED(status) && WEXITSTATUS(status) == 1 && one_line;
 }
 
 // A model of the given shape with random weights and a byte vocabulary of V >= 259 pieces (no tokenizer: V may be less for
