@@ -48,7 +48,7 @@ static void damage(const Reader *flipped, const Reader *cut, const char *to, siz
 
 static void small_vocabulary(Tokenizer *k, int V)
 {
-    char name[8];
+    char name[16];
     tokenizer_alloc(k, V);
     set_piece(k, UNK, text("<unk>"), 0), set_piece(k, BOS, text("\n<s>\n"), 0), set_piece(k, EOS, text("\n</s>\n"), 0);
     for (int b = 0; b < 256; b++) snprintf(name, sizeof name, "<0x%02X>", b), set_piece(k, BYTE0 + b, text(name), 0);

@@ -1,17 +1,22 @@
-// generation.c - the cache, draft-verified decoding, the sampler, correct_with at the end of the context, the word diff.
+// generation.c - the cache, draft-verified decoding, the sampler, correct_with down to no room at all, the word diff.
 #include "toy.h"
 
 static uint64_t seed = 11;
 static int below(int n) { return (int)(random_u64(&seed) % (uint64_t)n); }
 
-static bool same_ids(const Ids *a, const Ids *b) { return a->n == b->n && !memcmp(a->a, b->a, (size_t)a->n * sizeof(int)); }
+static Text of(const Buf *b) { return (Text){ b->s, b->n }; }
 
-// A model over ids only. Its 12 tokens make </s> likely enough, and repetitions, which is where finding the place in a draft
-// again is hard.
+static bool same_ids(const Ids *a, const Ids *b)
+{
+    return a->n == b->n && (!a->n || !memcmp(a->a, b->a, (size_t)a->n * sizeof(int)));
+}
+
+// A model over ids only. With few of them </s> is likely enough, and so are repetitions, among which it is hard to find
+// the place in a draft again.
 static void id_model(Model *m, int V, int context, uint64_t s)
 {
     random_model(m, (Config){ V, 16, 2, 4, 2, 20, context, false, 1e-5f, 10000 }, s);
-    for (int i = 0; i < m->c.C; i++) m->params[m->norm_at + (size_t)i] *= 3;                    // surer of itself
+    for (int i = 0; i < m->c.C; i++) m->params[m->norm_at + (size_t)i] *= 3;        // surer of itself
 }
 
 // The passes of generation, in pieces of random size, give the logits of one pass over everything, bit for bit.
@@ -74,13 +79,13 @@ static void draft_equals_plain(void)
             plain_passes += g.passes, tokens += g.tokens;
             OK(g.passes == plain.n + 1 || !end, "model %d, row %d: %ld passes for %d tokens", k, i, g.passes, plain.n);
             draft = i % 4 ? spoil(&plain, V, 5 * (i % 4)) : (Ids){ 0 };
-            while (i % 4 == 0 && draft.n < i) ids_add(&draft, below(V));        // a draft that has nothing to do with it
+            while (i % 4 == 0 && draft.n < i) ids_add(&draft, below(V));        // has nothing to do with the answer
             int kept_n = draft.n, nothing = 0;
             g.passes = g.tokens = g.copied = 0;
             bool end_again = generate(&g, &prompt, draft.n ? draft.a : &nothing, draft.n, &again);
             draft_passes += g.passes, copied += g.copied, ended += end;
             OK(same_ids(&plain, &again) && end == end_again, "model %d, row %d: the draft changes the text", k, i);
-            OK(g.tokens == again.n && g.passes <= again.n + 1 && g.copied <= g.tokens, "model %d, row %d: the counts", k, i);
+            OK(g.tokens == again.n && g.passes <= again.n + 1 && g.copied <= again.n, "model %d, row %d: counts", k, i);
             again.n = 0, g.how.no_draft = true, g.passes = 0;
             generate(&g, &prompt, draft.a, kept_n, &again);
             OK(same_ids(&plain, &again) && g.copied <= g.tokens, "model %d, row %d: --no-draft", k, i);
@@ -90,27 +95,29 @@ static void draft_equals_plain(void)
         generator_free(&g), model_free(&m);
     }
     OK(ended > MODELS * ROWS / 10 && ended < MODELS * ROWS * 9 / 10, "%ld rows found their end: no fair mix", ended);
-    OK(draft_passes * 3 < plain_passes * 2 && copied * 3 > tokens, "%ld passes with drafts, %ld without", draft_passes, plain_passes);
+    OK(draft_passes * 3 < plain_passes * 2, "%ld passes with drafts, %ld without", draft_passes, plain_passes);
+    OK(copied * 3 > tokens, "%ld of %ld tokens copied", copied, tokens);
 }
 
-// Blocks of 16, 32, 64, 64 guesses and one token of the model's own behind each: so many passes for a draft that is right.
+// Blocks of 16, 32, 64, 64 guesses and one token of the model's own behind each: the passes for a draft that is right.
 static void passes_of_a_copy(void)
 {
-    static const int length[] = { 1, 15, 16, 17, 48, 49, 50, 113, 114, 115, 178, 179, 180 }, passes[] = { 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5 };
+    static const struct { int length, passes; } c[] = { { 1, 1 }, { 15, 1 }, { 16, 1 }, { 17, 2 }, { 48, 2 }, { 49, 2 },
+        { 50, 3 }, { 113, 3 }, { 114, 3 }, { 115, 4 }, { 178, 4 }, { 179, 4 }, { 180, 5 } };
     Model m;
     Generator g;
     id_model(&m, 30, 256, 8);
     generator_init(&g, &m, GREEDY);
-    m.params[m.embd_at] += 0;
     for (int i = 0; i < 13; i++) {
         int ids[] = { BOS, 7, 9 };
         Ids prompt = { ids, 3, 0 }, plain = { 0 }, copy = { 0 };
-        g.how.max_tokens = length[i];
+        g.how.max_tokens = c[i].length;
         generate(&g, &prompt, NULL, 0, &plain);
-        OK(plain.n == length[i], "this model ends after %d tokens; the test needs a longer text", plain.n);
+        OK(plain.n == c[i].length, "this model ends after %d tokens; the test needs a longer text", plain.n);
         g.passes = g.copied = 0;
         generate(&g, &prompt, plain.a, plain.n, &copy);
-        OK(g.passes == passes[i] && same_ids(&plain, &copy), "%d tokens copied in %ld passes, not %d", length[i], g.passes, passes[i]);
+        OK(g.passes == c[i].passes, "%d tokens copied in %ld passes, not %d", plain.n, g.passes, c[i].passes);
+        OK(same_ids(&plain, &copy) && g.copied == plain.n - g.passes + 1, "%ld of %d tokens copied", g.copied, plain.n);
         free(plain.a), free(copy.a);
     }
     generator_free(&g), model_free(&m);
@@ -119,7 +126,8 @@ static void passes_of_a_copy(void)
 static void the_sampler(void)
 {
     enum { V = 12, DRAWS = 20000 };
-    static const struct { double temperature, top_p; int top_k; } how[] = { { 1, 1, 0 }, { 0.5, 1, 0 }, { 1, 0.6, 0 }, { 2, 1, 4 }, { 1, 0, 0 } };
+    static const Decoding how[] = { { .temperature = 1, .top_p = 1 }, { .temperature = 0.5, .top_p = 1 },
+        { .temperature = 1, .top_p = 0.6 }, { .temperature = 2, .top_p = 1, .top_k = 4 }, { .temperature = 1 } };
     float logits[16], z[16];
     Model m;
     Generator g;
@@ -131,10 +139,13 @@ static void the_sampler(void)
         long seen[V] = { 0 };
         int rank[V], n = 0;
         for (int j = 0; j < V; j++) sum += p[j] = exp((double)logits[j] / how[i].temperature), rank[j] = j;
-        for (int j = 0; j < V; j++)                             // likeliest first
-            for (int l = j + 1; l < V; l++) if (p[rank[l]] > p[rank[j]]) { int swap = rank[j]; rank[j] = rank[l], rank[l] = swap; }
-        for (; n < V && (!how[i].top_k || n < how[i].top_k) && (!n || mass < how[i].top_p * sum); n++) mass += p[rank[n]];
-        g.how = (Decoding){ .temperature = how[i].temperature, .top_p = how[i].top_p, .top_k = how[i].top_k, .seed = 77 };
+        for (int j = 1; j < V; j++)                             // likeliest first
+            for (int k = j; k && p[rank[k]] > p[rank[k - 1]]; k--) {
+                int swap = rank[k];
+                rank[k] = rank[k - 1], rank[k - 1] = swap;
+            }
+        while (n < (how[i].top_k ? how[i].top_k : V) && (!n || mass < how[i].top_p * sum)) mass += p[rank[n++]];
+        g.how = how[i], g.how.seed = 77;
         for (int j = 0; j < DRAWS; j++) memcpy(z, logits, sizeof z), seen[choose(&g, z)]++;
         for (int j = 0; j < V; j++) {
             double expected = j < n ? DRAWS * p[rank[j]] / mass : 0;
@@ -144,11 +155,20 @@ static void the_sampler(void)
         }
         OK(kept == DRAWS && chi < n - 1 + 5 * sqrt(2.0 * n), "sampler %d: chi-square %.1f over %d tokens", i, chi, n);
     }
-    for (int i = 0; i < 50; i++) {                              // top-k 1, and top-p 0, are greedy; seeds tell texts apart
+    float close[16] = { 1, 1.5f, 1.4f };                // a token written once loses 0.2 a time, so that the next one wins
+    g.how = GREEDY;
+    memset(g.count, 0, V * sizeof *g.count), g.count[1] = 1;
+    OK(choose(&g, memcpy(z, close, sizeof z)) == 1, "without a penalty counts do not matter");
+    g.how.frequency_penalty = 0.2;
+    OK(choose(&g, memcpy(z, close, sizeof z)) == 2, "a frequency penalty of 0.2 makes 1.5 less than 1.4");
+    g.count[2] = 3;
+    OK(choose(&g, memcpy(z, close, sizeof z)) == 1, "three times 0.2 makes 1.4 less than 1.3");
+    for (int i = 0; i < 50; i++) {                      // top-k 1 and top-p 0 are greedy; seeds tell texts apart
         Row p = random_row(V, 1, 10, &seed);
         Ids prompt = { p.ids, p.n, 0 }, out[5] = { { 0 } };
-        static const Decoding kind[5] = { { .top_p = 1 }, { .temperature = 1, .top_p = 1, .top_k = 1 }, { .temperature = 1 },
-                                          { .temperature = 9, .top_p = 1, .seed = 5 }, { .temperature = 9, .top_p = 1, .seed = 5 } };
+        static const Decoding kind[5] = {
+            { .top_p = 1 }, { .temperature = 1, .top_p = 1, .top_k = 1 }, { .temperature = 1 },
+            { .temperature = 9, .top_p = 1, .seed = 5 }, { .temperature = 9, .top_p = 1, .seed = 5 } };
         for (int j = 0; j < 5; j++) g.how = kind[j], g.how.seed += (uint64_t)i, generate(&g, &prompt, NULL, 0, &out[j]);
         OK(same_ids(&out[0], &out[1]) && same_ids(&out[0], &out[2]), "top-k 1 and top-p 0 are greedy");
         OK(same_ids(&out[3], &out[4]), "the same seed draws the same text");
@@ -160,12 +180,12 @@ static void the_sampler(void)
     generator_free(&g), model_free(&m);
 }
 
-// A model that knows the toy corrections by heart: text through correct_with, with and without draft, down to no room at all.
+// A model that knows the toy corrections by heart: texts through correct_with, with and without draft, in any room.
 static void corrections(void)
 {
-    Model m;
+    Model m, silent;
     Generator g;
-    Buf with = { 0 }, without = { 0 };
+    Buf with = { 0 }, without = { 0 }, y_o = { 0 }, answer = { 0 };
     toy_model(&m, 32, 2, 1);
     toy_train(&m);
     generator_init(&g, &m, GREEDY);
@@ -176,19 +196,21 @@ static void corrections(void)
         const char *a = correct_with(&g, x, y_o, &with), *b;
         bool ended = !a;
         g.how.no_draft = true, b = correct_with(&g, x, y_o, &without);
-        OK(ended == !b && same((Text){ with.s, with.n }, (Text){ without.s, without.n }), "%d: \"%s\" or \"%s\"", i, with.s, without.s);
-        if (i % (TOYS + 1) == 0) OK(ended && same((Text){ with.s, with.n }, toy(i / TOYS).y_c), "%d: \"%s\"", i, with.s);
+        OK(ended == !b && same(of(&with), of(&without)), "%d: with a draft %s, without %s", i, with.s, without.s);
+        if (i % (TOYS + 1) == 0) OK(ended && same(of(&with), toy(i / TOYS).y_c), "%d: \"%s\"", i, with.s);
     }
-    for (int i = 1; i < TOYS; i += 2) {                         // copies: 17 tokens or fewer are one pass, more are two
+    for (int i = 1; i < TOYS; i += 2) {                 // copies of at most 16 tokens are one pass, the others two
         Triple t = toy(i);
         Row r = aligner(&m, t);
         int n = r.n - r.n_condition - 1;
         g.how = GREEDY, g.passes = g.copied = 0;
-        OK(!correct_with(&g, t.x, t.y_o, &with) && g.copied == n && g.passes == (n <= 16 ? 1 : 2), "copy %d: %ld passes", i, g.passes);
+        correct_with(&g, t.x, t.y_o, &with);
+        OK(g.passes == (n <= 16 ? 1 : 2), "copy %d: %d tokens in %ld passes", i, n, g.passes);
+        OK(g.copied == n - g.passes + 1, "copy %d: of %d guesses %ld count as copied", i, n, g.copied);
         free(r.ids);
     }
     g.how = GREEDY;
-    for (int i = 0; i < TOYS; i++) {                            // a context that ends before, in and behind the correction
+    for (int i = 0; i < TOYS; i++) {                    // contexts that end before, in and behind the correction
         Triple t = toy(i);
         Row r = aligner(&m, t);
         for (int context = 1; context <= r.n; context++) {
@@ -197,18 +219,21 @@ static void corrections(void)
             generator_init(&small, &m, GREEDY);
             const char *reason = correct_with(&small, t.x, t.y_o, &with);
             bool room = context >= r.n - 1 && r.n_condition < context;
-            OK(!reason == room && same((Text){ with.s, with.n }, room ? t.y_c : t.y_o), "row %d, context %d of %d: %s, \"%s\"", i,
-               context, r.n, reason ? reason : "ended", with.s);
+            OK(!reason == room && same(of(&with), room ? t.y_c : t.y_o), "row %d, context %d: %s", i, context, with.s);
             OK(small.cache.len <= context, "row %d, context %d: %d positions", i, context, small.cache.len);
             generator_free(&small);
         }
         m.c.context = TOY_CONTEXT, free(r.ids);
     }
-    Buf y_o = { 0 };
-    const char *reason = composed_policy(&m, &m, toy(1).x, &y_o, &with);        // Eq. (2), whatever this upstream says
-    OK(reason || with.n, "a draw from the composed policy");
-    OK(!reason || same((Text){ with.s, with.n }, (Text){ y_o.s, y_o.n }) || !with.n, "what cannot be corrected stays as it is");
-    free(y_o.s), free(with.s), free(without.s), generator_free(&g), model_free(&m);
+    // Eq. (2): one model after the other; and an upstream that finds no end must not leave an older y_c behind.
+    bool ended = answer_to(&m, toy(1).x, &answer);
+    correct(&m, toy(1).x, of(&answer), &without);
+    OK(ended && !composed_policy(&m, &m, toy(1).x, &y_o, &with), "this upstream was expected to end its answer");
+    OK(same(of(&y_o), of(&answer)) && same(of(&with), of(&without)), "\"%s\" becomes \"%s\"", y_o.s, with.s);
+    toy_model(&silent, 16, 1, 2);
+    OK(composed_policy(&silent, &m, toy(1).x, &y_o, &with), "this upstream was expected to find no end");
+    OK(same(of(&with), of(&y_o)), "y_c is \"%s\", which is not this y_o", with.s);
+    free(y_o.s), free(answer.s), free(with.s), free(without.s), generator_free(&g), model_free(&silent), model_free(&m);
 }
 
 static void check_diff(const char *y_o, const char *y_c, bool color, const char *want)
@@ -232,15 +257,17 @@ static void by_hand(void)
     check_diff("all gone", "", false, "[-all-] [-gone-]\n");
     check_diff("", "", false, "\n");
     check_diff("two\nlines", "two\nlines", false, "two\nlines\n");
-    check_diff("\x1b[31mred\x07", "\x1b[31mred\x07", false, "[31mred\n");        // a text cannot steer the terminal
+    check_diff("\x1b[31mred\x07", "\x1b[31mred\x07", false, "[31mred\n");         // a text cannot steer the terminal
 
-    static const struct { const char *a, *b; int distance; } pair[] = { { "", "", 0 }, { "abc", "", 3 }, { "", "ab", 2 }, { "kitten", "sitting", 3 },
-        { "flaw", "lawn", 2 }, { "abc", "abc", 0 }, { "abcdef", "azced", 3 }, { "sunday", "saturday", 3 } };
+    static const struct { const char *a, *b; int distance; } pair[] = {
+        { "", "", 0 }, { "abc", "", 3 }, { "", "ab", 2 }, { "kitten", "sitting", 3 }, { "flaw", "lawn", 2 },
+        { "abc", "abc", 0 }, { "abcdef", "azced", 3 }, { "sunday", "saturday", 3 } };
     for (int i = 0; i < 8; i++) {
         int a[16], b[16], n = (int)strlen(pair[i].a), k = (int)strlen(pair[i].b);
         for (int j = 0; j < n; j++) a[j] = pair[i].a[j];
         for (int j = 0; j < k; j++) b[j] = pair[i].b[j];
-        OK(levenshtein(a, n, b, k) == pair[i].distance && levenshtein(b, k, a, n) == pair[i].distance, "%s, %s", pair[i].a, pair[i].b);
+        OK(levenshtein(a, n, b, k) == pair[i].distance, "from %s to %s", pair[i].a, pair[i].b);
+        OK(levenshtein(b, k, a, n) == pair[i].distance, "from %s to %s", pair[i].b, pair[i].a);
     }
 }
 

@@ -25,6 +25,7 @@ static void identities(Model *m)
         OK(agree(m, aligner, t, warmup, t) == same(t.y_o, t.y_c), "row %d: else they differ", i);
         OK(agree(m, warmup, t, warmup, copy) && agree(m, sft, t, sft, copy), "row %d: only the Aligner reads y_c", i);
         OK(!agree(m, aligner, t, sft, answer), "row %d: the Aligner's condition holds y_o", i);
+        OK(!agree(m, aligner, empty, sft, answer), "row %d: an empty y_o is still an answer", i);
         // A template of one's own without {answer} is its SFT counterpart; an empty y_o leaves the same text behind.
         set_template(m, "Q: {question}\nA: {answer}\nC:");
         OK(agree(m, aligner, empty, sft, answer), "row %d: with an empty y_o the Aligner's row is SFT's on y_c", i);

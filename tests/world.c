@@ -2106,25 +2106,29 @@ enum {
     REAL_ROWS = 600
 };
 
-/* Puts words that no speaker says before or behind both y_o and y_c, so that wording is copied because it stands there
- * and not because it is known. Only where the correction keeps the answer's wording. */
+/* Puts words that no speaker says into both y_o and y_c: before them, behind them, or at the same place inside what they
+ * share. So the wording has to be copied because it stands there and not because it is known. */
 static void improvise(Rng *r, Row *row)
 {
-    int sort = below(r, 4), n = 1 + below(r, 4);
-    Text open = { 0 }, close = { 0 };
-    if (row->first != GOOD && row->first != WRONG && row->first != SWAP && row->first != REPEAT && row->first != INSULT) return;
-    if (sort == 3) add_prose(r, false, &open), put(&open, " ");
-    for (int i = 0; sort < 2 && i < n; i++) {
-        const char *w;
-        do w = pool[below(r, pooled)]; while (*w < 'a' || *w > 'z');
-        put(&open, w), put(&open, i + 1 < n ? " " : ((const char *[]){ ", ", ": ", ". ", "! " })[below(r, 4)]);
-    }
-    if (open.n) open.s[0] = to_upper(open.s[0]);
-    if (sort == 1 || sort == 2) put(&close, " "), add_prose(r, false, &close);
-    Text *both[2] = { &row->y_o, &row->y_c };
+    int sort = below(r, 6), n = 1 + below(r, 3), at = 0;
+    Text extra = { 0 }, *both[2] = { &row->y_o, &row->y_c };
+    const char *o = row->y_o.s, *c = row->y_c.s;
+    if (row->first == EVADE || row->first == AGREE || row->first == REFUSE || row->first == INVENT) return;
+    if (row->first == REPEAT) sort %= 2;             /* what is said twice must stay the same */
+    if (sort == 0) add_prose(r, false, &extra);
+    else
+        for (int i = 0; i < n; i++) {
+            if (i) put(&extra, " ");
+            if (chance(r, 15)) add_random(r, 1, &extra);
+            else put(&extra, pool[below(r, pooled)]);
+        }
+    if (sort == 1) put(&extra, ((const char *[]){ ",", ":", ".", "!" })[below(r, 4)]);
+    if (sort > 1)                                    /* inside: behind a blank of the common beginning */
+        for (int i = 0, seen = 0; o[i] && o[i] == c[i]; i++) if (o[i] == ' ' && below(r, ++seen) == 0) at = i + 1;
     for (int i = 0; i < 2; i++) {
         Text t = { 0 };
-        put(&t, open.s), put(&t, both[i]->s), put(&t, close.s);
+        for (int k = 0; k < at; k++) put_char(&t, both[i]->s[k]);
+        put(&t, extra.s), put(&t, " "), put(&t, both[i]->s + at);
         *both[i] = t;
     }
 }
@@ -2137,7 +2141,7 @@ static void train_row(Rng *r, Row *row, Set *once)
     for (int tries = 0;; tries++) {
         Kind k = draw_kind(r);
         make_row(r, k, draw_speaker(r, false), false, false, row, &t, &p);
-        if (chance(r, 30)) improvise(r, row);
+        if (chance(r, 50)) improvise(r, row);
         if (row->heldout || exam_side(row->q.s, row->y_o.s)) continue;
         if (add_to(once, pair_hash(row->q.s, row->y_o.s)) || tries > 8) break;
     }
@@ -2196,6 +2200,17 @@ static void offer_demo(Row demo[DEMOS], bool taken[DEMOS], const Row *row)
     if (!taken[slot] || (fame && row->fact < demo[slot].fact)) demo[slot] = *row, taken[slot] = true;
 }
 
+/* A warm-up row as a row of training. */
+static void paste_row(Rng *r, Row *row)
+{
+    identity_row(r, row);
+    row->category = "copy";
+    row->upstream = "paste";
+    row->kind = kind_name[FOREIGN];
+    row->k = FOREIGN;
+    KEEP(row->meaning, "foreign");
+}
+
 /* Writes all files, one after the other from one generator: the order of this function is part of the data. */
 static void cmd_make(const char *dir)
 {
@@ -2208,9 +2223,11 @@ static void cmd_make(const char *dir)
     FILE *f = open_in(dir, "train.jsonl", "wb");
     share_good = 36;
     for (int i = 0; i < TRAIN_ROWS; i++) {
-        if (chance(&r, 12)) {
-            do foreign_row(&r, false, row);
-            while (exam_side(row->q.s, row->y_o.s) || !add_to(&once, pair_hash(row->q.s, row->y_o.s)));
+        if (chance(&r, 22)) {
+            do
+                if (chance(&r, 60)) foreign_row(&r, false, row);
+                else paste_row(&r, row);
+            while (row->heldout || exam_side(row->q.s, row->y_o.s) || !add_to(&once, pair_hash(row->q.s, row->y_o.s)));
             row->split = "train";
         } else train_row(&r, row, &once);
         add_to(&trained, hash_of(row->meaning));

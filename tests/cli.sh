@@ -1,0 +1,239 @@
+#!/usr/bin/env bash
+# cli.sh - the program as its users meet it: exit codes, messages, filters in pipes, Ctrl-C and --resume, a terminal.
+# Runs from the project's root with $B/aligner ($B is build unless set). A tiny model learns four rows by heart first.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+B=${B:-build}
+aligner=$B/aligner
+t=$B/tests/tmp/cli.$$
+passed=0 failed=0
+unset NO_COLOR
+export OMP_NUM_THREADS=1
+[ -x "$aligner" ] || { echo "cli.sh: there is no $aligner; run make first"; exit 1; }
+mkdir -p "$t" && trap 'rm -rf "$t"' EXIT
+
+ok() {                                  # ok WHAT COMMAND...: the command succeeds
+    local what=$1
+    shift
+    if "$@"; then passed=$((passed + 1)); return; fi
+    failed=$((failed + 1))
+    echo "cli.sh: failed: $what"
+    [ ! -s "$t/err" ] || head -n 3 "$t/err" | cut -c1-200
+}
+run() { timeout 60 "$aligner" "$@" > "$t/out" 2> "$t/err" < /dev/null; }
+code() {                                # code N ARGS...: aligner exits with N; a failure says why in one line and prints no result
+    local want=$1 got
+    shift
+    run "$@"
+    got=$?
+    ok "aligner $* exits $got, not $want" [ $got = "$want" ]
+    [ "$want" = 0 ] || ok "aligner $*: one line of message was expected" [ "$(wc -l < "$t/err")" = 1 ]
+}
+usage() { code 2 "$@"; ok "aligner $*: a usage error points to --help" grep -q -e --help "$t/err"; }
+out() { grep -q -E -e "$1" "$t/out"; }
+err() { grep -q -E -e "$1" "$t/err"; }
+lines() { [ "$(wc -l < "$2")" -eq "$1" ]; }
+
+cat > "$t/rows.jsonl" <<'END'
+{"id": 1, "question": "Two and two?", "answer": "It is five.", "correction": "It is four.", "category": "sums"}
+{"id": 2, "question": "The sky?", "answer": "It is blue.", "correction": "It is blue.", "category": "facts"}
+{"id": 3, "question": "One and two?", "answer": "It is three.", "correction": "It is three.", "category": "sums"}
+{"id": 4, "question": "The grass?", "answer": "It is red.", "correction": "It is green.", "category": "facts"}
+END
+rows=$t/rows.jsonl
+cat > "$t/want" <<'END'
+{"id": 1, "question": "Two and two?", "answer": "It is five.", "category": "sums", "correction": "It is four.", "action": "correct"}
+{"id": 2, "question": "The sky?", "answer": "It is blue.", "category": "facts", "correction": "It is blue.", "action": "copy"}
+{"id": 3, "question": "One and two?", "answer": "It is three.", "category": "sums", "correction": "It is three.", "action": "copy"}
+{"id": 4, "question": "The grass?", "answer": "It is red.", "category": "facts", "correction": "It is green.", "action": "correct"}
+END
+
+# --- usage: exit 2, one line, nothing on stdout
+run; ok "no command exits 2" [ $? = 2 ]; ok "... and shows the commands on stderr" err '^  aligner train'
+ok "... and nothing on stdout" [ ! -s "$t/out" ]
+for help in --help -h; do code 0 $help; ok "$help prints the commands" out '^  aligner correct'; done
+code 0 train sft --help
+code 0 --version; ok "--version" out '^aligner.c [0-9]'
+usage frob; usage --frob; usage -x; usage info a b c; usage info; usage eval; usage answer; usage correct; usage tokens; usage sample
+usage tokenizer; usage tokenizer --data "$rows" --vocab 300; usage tokenizer --data "$rows" --out "$t/x" --vocab 258
+usage tokenizer --data "$rows" --out "$t/x" --vocab 2000000
+usage train; usage train frob; usage train sft; usage train sft --data "$rows" --steps 1; usage train sft --out "$t/x" --steps 1
+usage train sft --data "$rows" --out "$t/x"; usage train sft "$rows" --data "$rows" --out "$t/x" --steps 1
+usage train sft --data "$rows" --out "$t/x" --steps 1                                           # neither --init nor --tokenizer
+usage train sft --data "$rows" --out "$t/x" --steps 1 --batch 0
+usage train sft --data "$rows" --out "$t/x" --steps 1 --target frob
+usage train aligner --data "$rows" --out "$t/x" --steps 1 --target correction
+for bad in x "" 1x -1 1.5 1e99 nan inf; do usage train sft --dim "$bad"; done
+for bad in x -1 nan; do usage train sft --lr "$bad"; done
+usage train sft --steps; usage --seed
+
+# --- bad input: exit 1, one line
+code 1 info "$t/none.gguf"; code 1 info "$rows"; code 1 info "$t"; code 1 tokens "$t/none.bin" --text x
+code 1 tokenizer --data "$t/none.jsonl" --out "$t/x.bin" --vocab 300
+code 1 tokenizer --data "$rows" --out "$t/x.bin" --vocab 3000; ok "no half file stays" [ ! -e "$t/x.bin" ]
+code 1 tokenizer --data "$rows" --out "$t/none/x.bin" --vocab 300 --quiet
+code 1 tokenizer --data "$rows" --out "$t/x.bin" --vocab 300 --prompt "no places"
+code 1 train sft --tokenizer "$t/none.bin" --data "$rows" --out "$t/x" --steps 1
+
+# --- tokenizer and training
+tiny="--tokenizer $t/t.bin --dim 16 --layers 1 --heads 2 --context 64 --prompt short"
+run_of="--batch 4 --lr 1e-2 --quiet"
+code 0 tokenizer --data "$rows" --vocab 330 --prompt short --out "$t/t.bin"
+ok "stdout is for results" [ ! -s "$t/out" ]
+code 0 tokenizer --data "$rows" --vocab 330 --prompt short --out "$t/t2.bin" --quiet
+ok "the same text makes the same tokenizer" cmp -s "$t/t.bin" "$t/t2.bin"
+ok "--quiet is quiet" [ ! -s "$t/err" ]
+code 1 train sft $tiny --heads 3 --data "$rows" --out "$t/x" --steps 1
+code 1 train sft $tiny --data "$rows" --out "$t/x" --steps 1 --resume                           # nothing to resume
+code 1 train sft $tiny --data "$rows" --out "$t/none/x" --steps 1000000 --quiet                 # said at once, not at the end
+: > "$t/empty"
+code 1 train sft $tiny --data "$t/empty" --out "$t/x" --steps 1 --quiet
+grep -v '"id": 1' "$rows" | sed 's/"answer": "[^"]*", //' > "$t/lacking.jsonl"
+code 1 train aligner $tiny --data "$t/lacking.jsonl" --out "$t/x" --steps 1; ok "a row that lacks a key is named" err 'lacking.jsonl:1: .*answer'
+
+code 0 train sft $tiny $run_of --data "$rows" --out "$t/sft.gguf" --steps 200 --log "$t/log.csv" --valid "$rows" --save-every 100
+ok "stdout is for results" [ ! -s "$t/out" ]
+ok "the log has a line a step" lines 201 "$t/log.csv"
+ok "the log's columns" [ "$(head -n 1 "$t/log.csv")" = step,loss,lr,norm,tokens,targets,bound,valid ]
+ok "validation where the model is saved" [ "$(grep -c -E ',[0-9.]+$' "$t/log.csv")" = 2 ]
+code 0 train warmup --init "$t/sft.gguf" $run_of --data "$rows" --out "$t/warm.gguf" --steps 100
+code 0 train aligner --init "$t/warm.gguf" $run_of --data "$rows" --out "$t/m.gguf" --steps 200
+code 0 train sft $tiny $run_of --data "$rows" "$rows" --out "$t/x.gguf" --epochs 2 --target correction --tied --kv-heads 1 --hidden 24
+code 0 info "$t/x.gguf"; ok "two epochs of twice four rows are four steps" out 'sft, 4 steps'; ok "the shape asked for" out 'key/value heads 1, hidden 24.*head tied'
+code 0 info "$t/m.gguf"; ok "info: shape" out '^dim 16, layers 1, heads 2,.* vocabulary 330'; ok "info: objective" out 'aligner, 200 steps'; ok "info: prompt" out 'prompt: ##Question'
+model=$t/m.gguf
+printf '%s\n' '{"question": "q", "answer": "a", "correction": ""}' >> "$t/some.jsonl"; cat "$rows" >> "$t/some.jsonl"
+run train aligner --init "$model" $run_of --data "$t/some.jsonl" --out "$t/x.gguf" --steps 1
+ok "rows that cannot be learnt are counted and named" err 'skipped 1 .*line 1'
+run train aligner --init "$model" --data "$rows" --out "$t/x.gguf" --steps 2 --batch 64 --quiet
+ok "a batch of more rows than there are" [ $? = 0 ]
+run train aligner --init "$model" --data "$rows" --out "$t/x.gguf" --steps 3 --batch 3 --grow-below 1 --quiet
+ok "--grow-below with no row that is short enough to begin with" [ $? = 0 ]
+
+# --- filters
+correct() { timeout 60 "$aligner" correct "$model" "$@" > "$t/out" 2> "$t/err"; }
+correct < "$rows"; ok "correct as a filter: one line for one, in order, unknown keys kept" cmp -s "$t/out" "$t/want"
+ok "progress goes to stderr" [ -s "$t/err" ]
+correct --quiet < "$rows"; ok "--quiet is quiet" [ ! -s "$t/err" ]
+correct "$rows"; ok "correct with a file" cmp -s "$t/out" "$t/want"
+correct --no-draft < "$rows"; ok "--no-draft changes nothing" cmp -s "$t/out" "$t/want"
+correct --threads 2 < "$rows"; ok "--threads 2 changes nothing" cmp -s "$t/out" "$t/want"
+correct < "$t/want"; ok "what is there already is replaced" cmp -s "$t/out" "$t/want"
+(echo '['; sed '$!s/$/,/' "$rows"; echo ']') | correct; ok "a JSON array" cmp -s "$t/out" "$t/want"
+(printf '\357\273\277'; sed 's/$/\r/' "$rows"; echo) | correct; ok "a byte order mark, CRLF, an empty line" cmp -s "$t/out" "$t/want"
+correct < "$t/empty"; ok "empty input exits 0" [ $? = 0 ]; ok "... with empty output" [ ! -s "$t/out" ]
+echo '[]' | correct; ok "an empty array: empty output" [ ! -s "$t/out" ]
+correct --temperature 1 --top-k 5 --top-p 0.9 --seed 7 < "$rows"; cp "$t/out" "$t/drawn"; correct --temperature 1 --top-k 5 --top-p 0.9 --seed 7 < "$rows"
+ok "the same seed draws the same" cmp -s "$t/out" "$t/drawn"
+(head -n 1 "$rows"; echo '{"question": "q"}') | correct; ok "a row without answer exits 1" [ $? = 1 ]
+ok "... with its line" err ':2: .*answer'; ok "... after what came before it" lines 1 "$t/out"
+
+awk 'BEGIN { printf "{\"question\": \"Two\", \"answer\": \""; for (i = 0; i < 300; i++) printf "long\\u0020 "; print "\", \"n\": [1]}" }' > "$t/long.jsonl"
+correct < "$t/long.jsonl"; ok "too long a row: exit 0" [ $? = 0 ]; ok "... a copy, with a reason" out '"n": \[1\], "correction": .*"action": "copy", "reason": "[^"]+"\}$'
+long=$(sed 's/.*"answer": \("[^"]*"\).*/\1/' "$t/long.jsonl")
+ok "... byte for byte" grep -q -F "\"correction\": $long," "$t/out"
+correct --max-tokens 2 < "$rows"; ok "no room for the correction: copies with a reason" [ "$(grep -c '"action": "copy", "reason": ' "$t/out")" = 4 ]
+
+timeout 60 "$aligner" answer "$t/sft.gguf" < "$rows" > "$t/out" 2> "$t/err"
+ok "answer: one line for one" lines 4 "$t/out"; ok "answer: what it learnt" out '^{"id": 1, .*"category": "sums", "answer": "It is five."}$'
+echo '{"question": "'"$(printf 'long %.0s' {1..200})"'", "id": 9}' | timeout 60 "$aligner" answer "$t/sft.gguf" > "$t/out" 2> "$t/err"
+ok "answer: too long a question gets a reason" out '^\{"question": .*"id": 9, "answer": "", "reason": "[^"]+"\}$'
+
+code 0 correct "$model" --question "The grass?" --answer "It is red."; ok "--question --answer" [ "$(cat "$t/out")" = "It is green." ]
+code 0 answer "$t/sft.gguf" --question "The sky?"; ok "--question" [ "$(cat "$t/out")" = "It is blue." ]
+usage correct "$model" --question "The grass?"
+code 0 correct "$model" "$rows" --diff; ok "--diff marks what changed" out '\[-five.-\].*\{\+four.\+\}'; ok "--diff says copied" out 'copied'
+ok "no colour in a pipe" [ "$(tr -cd '\033' < "$t/out" | wc -c)" -eq 0 ]
+code 1 correct "$t/sft.gguf" "$rows"; code 1 answer "$model" "$rows"; code 1 correct "$model" "$t/none.jsonl"
+
+mkfifo "$t/in"                          # the answer comes before the input ends
+timeout 60 "$aligner" correct "$model" --quiet < "$t/in" > "$t/out" 2> "$t/err" & pid=$!
+exec 3> "$t/in"
+for n in 1 2; do
+    sed -n "${n}p" "$rows" >&3
+    for ((i = 0; i < 200; i++)); do lines $n "$t/out" && break; sleep 0.05; done
+    ok "line $n is answered before the input ends" cmp -s "$t/out" <(head -n $n "$t/want")
+done
+exec 3>&-
+wait $pid; ok "the end of the input ends the filter" [ $? = 0 ]
+
+# --- eval, tokens, sample
+code 0 eval "$model" --data "$rows"
+ok "eval: loss" out '^4 rows, [0-9]+ target tokens: loss [0-9.]+'; ok "eval: rates" out '^all +to copy: +2 rows, 100.00 % exact; .*2 rows, 100.00 % exact'
+ok "eval: categories" out '^sums '
+code 0 eval "$model" --data "$rows" --json
+n='[0-9.]+' part="\"copy\": \{\"rows\": $n, \"exact\": $n\}, \"correct\": \{\"rows\": $n, \"exact\": $n, \"missed\": $n, \"wrong\": $n\}, \"degree\": $n"
+ok "eval --json" out "^\{\"rows\": 4, \"target_tokens\": $n, \"loss\": $n, $part, \"categories\": \{\"sums\": \{$part\}, \"facts\": \{$part\}\}\}\$"
+code 0 eval "$t/sft.gguf" --data "$rows" --json; ok "eval --json of an SFT model" out '^\{"rows": 4, .*\}$'
+code 0 eval "$model" --data "$t/empty" --json; ok "eval of no rows" out '^\{"rows": 0, .*\}$'
+usage eval "$model"
+code 0 tokens "$t/t.bin" --text 'a "b\é'; ok "tokens: <s> first" [ "$(head -n 1 "$t/out")" = "1	\"\\n<s>\\n\"" ]
+ok "tokens: id, tab, piece as a JSON string" [ "$(grep -c -v -E '^[0-9]+	"([^"\]|\\.)*"$' "$t/out")" = 0 ]
+code 0 tokens "$model" --question "The sky?" --answer "It is red." --correction "It is blue."
+ok "tokens: roles" [ "$(cut -f 3 "$t/out" | uniq | tr '\n' ' ')" = "condition target " ]; ok "tokens: </s> last" [ "$(tail -n 1 "$t/out" | cut -f 1)" = 2 ]
+ok "tokens: the text comes back" [ "$(grep target "$t/out" | cut -f 2 | sed '$d' | tr -d '"\n')" = " It is blue." ]
+usage tokens "$model"
+code 0 sample "$model" --text "##Question: The"; ok "sample begins with its text" out '^##Question: The'; cp "$t/out" "$t/first"
+code 0 sample "$model" --text "##Question: The"; ok "sample is greedy" cmp -s "$t/out" "$t/first"
+code 0 sample "$model" --temperature 2 --seed 3; cp "$t/out" "$t/first"; code 0 sample "$model" --temperature 2 --seed 3; ok "the seed decides" cmp -s "$t/out" "$t/first"
+code 1 sample "$model" --text "$(printf 'long %.0s' {1..200})"
+
+# --- writing fails; stdout closes early
+if [ -c /dev/full ]; then
+    full() {
+        timeout 60 "$aligner" "$@" < "$rows" > /dev/full 2> "$t/err"
+        ok "aligner $* into a full disk exits 1" [ $? = 1 ]; ok "... and says so" err 'write'
+    }
+    full correct "$model"; full answer "$t/sft.gguf"; full correct "$model" --diff; full correct "$model" --question q --answer a
+    full info "$model"; full tokens "$model" --text x; full sample "$model"; full eval "$model" --data "$rows"; full eval "$model" --data "$rows" --json
+    full --help; full --version
+    code 1 train aligner --init "$model" $run_of --data "$rows" --out "$t/x.gguf" --steps 2 --log /dev/full
+else echo "skipped: no /dev/full"; fi
+for i in {1..200}; do cat "$rows"; done > "$t/many.jsonl"
+ok "| head -n 1 ends the filter" timeout 20 bash -c '"$0" correct "$1" --quiet < "$2" 2> "$3" | head -n 1 > "$4"' "$aligner" "$model" "$t/many.jsonl" "$t/err" "$t/out"
+ok "... with its first line" cmp -s "$t/out" <(head -n 1 "$t/want")
+
+# --- Ctrl-C saves; --resume goes on with the same bits
+long_run="train aligner $tiny --data $rows --batch 3 --seed 5 --steps 1000 --save-every 300 --valid $rows --quiet"
+timeout 120 "$aligner" $long_run --out "$t/whole.gguf" --log "$t/whole.csv" 2> "$t/err"; ok "a run without interruption" [ $? = 0 ]
+"$aligner" $long_run --out "$t/cut.gguf" --log "$t/cut.csv" 2> "$t/err" & pid=$!
+for ((i = 0; i < 400; i++)); do [ -s "$t/cut.csv" ] && ! lines 1 "$t/cut.csv" && break; sleep 0.01; done
+kill -INT $pid; wait $pid; ok "Ctrl-C exits 1" [ $? = 1 ]; ok "... and says how to go on" err 'resume'
+ok "... before the end" [ "$(wc -l < "$t/cut.csv")" -lt 1001 ]
+ok "no temporary file stays" [ -z "$(ls "$t" | grep '\.tmp$')" ]
+code 0 $long_run --out "$t/cut.gguf" --log "$t/cut.csv" --resume
+for end in gguf gguf.state csv; do ok "resumed, .$end has the same bytes" cmp -s "$t/whole.$end" "$t/cut.$end"; done
+code 1 train sft --data "$rows" --out "$t/cut.gguf" --steps 1001 --resume --quiet
+code 1 $long_run --out "$t/cut.gguf" --resume --seed 6
+
+# --- a terminal: the conversation, colour
+terminal() {                            # terminal COMMAND: runs it on a pseudo-terminal that types its stdin
+    timeout 20 python3 -c '
+import os, pty, sys, time
+pid, fd = pty.fork()
+if not pid: os.execvp("sh", ["sh", "-c", sys.argv[1]])
+time.sleep(0.3)
+for line in sys.stdin:
+    os.write(fd, line.encode()); time.sleep(0.1)
+os.write(fd, b"\4")
+try:
+    while (s := os.read(fd, 4096)): os.write(1, s)
+except OSError: pass
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))' "$1" > "$t/out"
+}
+if python3 -c 'import pty, os; os.waitstatus_to_exitcode' 2> /dev/null; then
+    esc=$(printf '\033')
+    printf 'The grass?\nIt is red.\n\nThe sky?\nIt is blue.\n' | terminal "$aligner correct $model"; ok "the conversation ends with Ctrl-D" [ $? = 0 ]
+    ok "... and corrects" out 'correction .*green'; ok "... and copies" out 'copied'; ok "... in colour" out "$esc\[32mgreen"
+    printf 'The grass?\nIt is red.\n' | NO_COLOR=1 terminal "$aligner correct $model"; ok "NO_COLOR" out '\{\+green.\+\}'
+    ok "... no colour at all" [ "$(tr -cd '\033' < "$t/out" | wc -c)" -eq 0 ]
+    printf 'The sky?\n' | terminal "$aligner answer $t/sft.gguf"; ok "answer talks too" out 'It is blue'
+    printf 'The sky?\n\nThe grass?\nIt is red.\n' | terminal "$aligner correct $model --upstream $t/sft.gguf"
+    ok "the upstream model answers" out 'y_o   = It is blue'; ok "... and is corrected or copied" out 'correction   = It is blue'
+    printf 'The grass?\nIt is red.\n%s\n\n' "$(printf 'long %.0s' {1..60})" | terminal "NO_COLOR=1 $aligner correct $model --upstream $t/sft.gguf"
+    ok "where the upstream model finds no end, no older correction is shown" [ "$(grep -c green "$t/out")" = 1 ]
+    printf '' | terminal "$aligner train aligner $tiny --data $rows --out $t/x.gguf --steps 20"; ok "a live line with an ETA" out 'ETA'
+else echo "skipped: no python3 with pty for the conversation"; fi
+
+echo "command line: $passed passed, $failed failed"
+[ $failed = 0 ]
