@@ -6,36 +6,39 @@ probe   = $(shell echo 'int main(void){return 0;}' | $(CC) -x c $(1) -o /dev/nul
 NATIVE := $(call probe,-march=native)
 OPENMP := $(call probe,-fopenmp)
 CFLAGS  = $(BASE) $(NATIVE) $(OPENMP)
-TESTS   = $(patsubst tests/%.c,build/tests/%,$(filter-out tests/world.c,$(wildcard tests/*.c)))
+B       = build
+TESTS   = $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/world.c tests/fuzz.c,$(wildcard tests/*.c)))
+SANITIZE = -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 
-all: build/aligner build/world
+all: $(B)/aligner $(B)/world
 
-build/aligner: aligner.c Makefile
-	@mkdir -p build
+$(B)/aligner: aligner.c Makefile
+	@mkdir -p $(B)
 	$(CC) $(CFLAGS) aligner.c -o $@ -lm
 
-build/world: tests/world.c Makefile
-	@mkdir -p build
-	$(CC) -std=c11 -O2 -Wall -Wextra tests/world.c -o $@
+$(B)/world: tests/world.c Makefile
+	@mkdir -p $(B)
+	$(CC) -std=c11 -O2 -Wall -Wextra $(CHECKED) tests/world.c -o $@
 
-build/tests/%: tests/%.c tests/test.h aligner.c Makefile
-	@mkdir -p build/tests
+$(B)/tests/%: tests/%.c $(wildcard tests/*.h) aligner.c Makefile
+	@mkdir -p $(B)/tests
 	$(CC) $(CFLAGS) -Wno-unused-function -DALIGNER_NO_MAIN $< -o $@ -lm
 
-test: build/aligner build/world $(TESTS)      ## all offline tests; closes with "N passed, N failed"
-	@tests/run.sh
+tests: $(B)/aligner $(B)/world $(TESTS)
 
-portable:                                     ## without AVX2 and OpenMP
+test: tests                                   ## all that can be proved offline; closes with "N passed, N failed"
+	@B=$(B) tests/run.sh
+
+portable:                                     ## builds without AVX2 and OpenMP
 	@$(MAKE) --no-print-directory NATIVE=-DPORTABLE OPENMP= all
 
-asan:                                         ## tests under the address and undefined-behaviour sanitizers (in build/asan)
-	@mkdir -p build/asan
-	@$(MAKE) --no-print-directory NATIVE="$(NATIVE) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover" OPENMP= build/aligner build/world $(TESTS) B=build/asan
+asan:                                         ## the tests under the address and undefined-behaviour sanitizers
+	@$(MAKE) --no-print-directory B=build/asan OPENMP= NATIVE="$(NATIVE) $(SANITIZE)" CHECKED="$(SANITIZE)" test
 
 diff:                                         ## the one line between SFT and Aligner
 	@tests/one_line.sh
 
-loc:                                          ## lines of code and comment, chapter by chapter
+loc:                                          ## lines of code and of comment, chapter by chapter
 	@tests/loc.sh
 
 clean:                                        ## removes build/
@@ -44,4 +47,4 @@ clean:                                        ## removes build/
 help:                                         ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
 
-.PHONY: all test portable asan diff loc clean help
+.PHONY: all tests test portable asan diff loc clean help

@@ -100,12 +100,16 @@ typedef Row (*Objective)(const Model *, Triple);
 
 static bool answer_to(Model *pi, Text x, Buf *y_o);                      // y_o ~ pi_theta(. | x)        (chapter 7)
 static const char *correct(Model *mu, Text x, Text y_o, Buf *y_c);      // y_c ~ mu_phi(. | y_o, x)     (chapter 7)
+static void buf_add(Buf *b, const void *s, size_t n);                    // appends n bytes
 
 // One draw from the composed policy pi'(. | x) of Eq. (2): the upstream answers, the Aligner copies or corrects. Only text
 // passes between them, so each may have its own tokenizer. Returns NULL, or why y_c had to stay y_o; false answers are empty.
 static const char *composed_policy(Model *pi, Model *mu, Text x, Buf *y_o, Buf *y_c)
 {
-    if (!answer_to(pi, x, y_o)) return "the upstream model found no end to its answer";
+    if (!answer_to(pi, x, y_o)) {
+        y_c->n = 0, buf_add(y_c, y_o->s, y_o->n);
+        return "the upstream model found no end to its answer";
+    }
     return correct(mu, x, (Text){ y_o->s, y_o->n }, y_c);
 }
 
@@ -119,13 +123,14 @@ static const char *composed_policy(Model *pi, Model *mu, Text x, Buf *y_o, Buf *
 static void __attribute__((noreturn, format(printf, 3, 4))) die(const char *file, int line, const char *format, ...)
 {
     const char *base = strrchr(file, '/');
+    char message[1024];
     va_list a;
     va_start(a, format);
-    fflush(stdout);
-    fprintf(stderr, "aligner: ");
-    vfprintf(stderr, format, a);
-    fprintf(stderr, " (%s:%d)\n", base ? base + 1 : file, line);
+    vsnprintf(message, sizeof message, format, a);
     va_end(a);
+    for (char *c = message; *c; c++) if ((uint8_t)*c < 32 || *c == 127) *c = '?';      // what files bring: one line, no terminal codes
+    fflush(stdout);
+    fprintf(stderr, "aligner: %s (%s:%d)\n", message, base ? base + 1 : file, line);
     exit(1);
 }
 
@@ -166,6 +171,17 @@ static void ids_add(Ids *v, int id)
     v->a = grow(v->a, sizeof *v->a, &cap, (size_t)v->n + 1);
     v->cap = cap > INT_MAX ? INT_MAX : (int)cap;
     v->a[v->n++] = id;
+}
+
+// The bytes of the character at the start of t; 0 where that is no UTF-8.
+static size_t utf8_length(Text t)
+{
+    const uint8_t *s = (const uint8_t *)t.s, c = t.n ? *s : 0xFF;
+    size_t n = c < 0x80 ? 1 : c < 0xC2 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : c < 0xF5 ? 4 : 0;
+    if (n > t.n) return 0;
+    for (size_t j = 1; j < n; j++) if (s[j] >> 6 != 2) return 0;
+    bool bad = (c == 0xE0 && s[1] < 0xA0) || (c == 0xED && s[1] > 0x9F) || (c == 0xF0 && s[1] < 0x90) || (c == 0xF4 && s[1] > 0x8F);
+    return bad ? 0 : n;
 }
 
 static Text text(const char *s) { return (Text){ s, strlen(s) }; }
@@ -239,6 +255,8 @@ typedef struct {
     int *slot;                  // hash table from bytes to id (-1: empty); only pieces that text can build are in it
     size_t mask;                // its size - 1, a power of two - 1
 } Tokenizer;
+
+#define GGUF_SPACE "\xE2\x96\x81"                        // U+2581, which GGUF files write for a space
 
 static size_t hash_text(Text t)                         // FNV-1a
 {
@@ -550,8 +568,8 @@ static int add_characters(Tokenizer *k, Text t)
     long *count = zalloc(n, sizeof *count);
     int n_taken = 0;
     n = sort_and_count(c, n, count);
-    for (size_t i = 0; i < n; i++)                      // control characters and broken UTF-8 stay bytes
-        if (!character_class((uint8_t)c[i].s[0]) || (c[i].n == 1 && (uint8_t)c[i].s[0] >= 128)) count[i] = 0;
+    for (size_t i = 0; i < n; i++)                      // control characters, broken UTF-8 and GGUF's U+2581 stay bytes
+        if (!character_class((uint8_t)c[i].s[0]) || !utf8_length(c[i]) || same(c[i], text(GGUF_SPACE))) count[i] = 0;
     while (n_taken < (k->V - FIRST_PIECE) / 2) {
         size_t best = 0;
         for (size_t i = 1; i < n; i++) if (count[i] > count[best]) best = i;
@@ -612,7 +630,7 @@ static void tokenizer_train(Tokenizer *k, Text t, int V)
 
     for (int id = FIRST_PIECE; id < end; ) {
         const Pair *best = best_pair(k, &pairs);
-        CHECK(best, "this text yields %d pieces only, %d were asked for; give more text or --vocab %d", id + V - end, V, id + V - end);
+        CHECK(best, "this text yields %d pieces only, %d were asked for; give more text or a smaller --vocab", id + V - end, V);
         int left = best->left, right = best->right;
         char joined[32];
         join(k, best, joined);
@@ -1323,7 +1341,7 @@ static char *get_string(const File *f, const Values *v, const char *key)
 // In GGUF a space inside a piece is U+2581, and <s> and </s> stand without newlines.
 static Buf gguf_piece(Text t, bool to_gguf)
 {
-    Text from = text(to_gguf ? " " : "\xE2\x96\x81"), to = text(to_gguf ? "\xE2\x96\x81" : " ");
+    Text from = text(to_gguf ? " " : GGUF_SPACE), to = text(to_gguf ? GGUF_SPACE : " ");
     Buf out = { 0 };
     buf_add(&out, "", 0);
     for (size_t i = 0; i < t.n; ) {
@@ -1423,6 +1441,7 @@ static void load_tensors(Model *m, File *f, uint64_t n_tensors, uint64_t alignme
         uint64_t pad = (alignment - e[i].bytes % alignment) % alignment;
         if (i + 1 < m->n_tensors || f->n - f->at >= pad) need(f, pad, "the padding");      // some writers do not pad the end
     }
+    CHECK(f->n - f->at < alignment, "%s: %zu bytes stand behind the last tensor", f->path, f->n - f->at);
     free(e), free(seen);
 }
 
@@ -1464,6 +1483,7 @@ static void model_load(Model *m, const char *path)
     uint64_t n_weights = (uint64_t)c->L * ((uint64_t)c->C * (2 * c->C + 2 * kv_dim(c) + 3 * (uint64_t)c->F + 2)) + (uint64_t)c->V * c->C * (c->tied ? 1 : 2) + c->C;
     CHECK(n_weights <= bytes.n, "%s: a model of this shape has %llu weights; the file has only %zu bytes", path, (unsigned long long)n_weights, bytes.n);
     m->template = get_string(&f, &v, "aligner.prompt"), m->template_sft = get_string(&f, &v, "aligner.prompt_sft");
+    CHECK(!m->template == !m->template_sft, "%s: of aligner.prompt and aligner.prompt_sft only one is there", path);
     char *objective = get_string(&f, &v, "aligner.objective");
     snprintf(m->objective, sizeof m->objective, "%s", objective ? objective : "");
     m->step = get_int(&f, &v, "aligner.step", 0);
@@ -1735,11 +1755,19 @@ static const char *json_space(const char *p, const char *end)
     return p;
 }
 
+static const char *json_digits(const char *p, const char *end)                  // the place behind one or more digits
+{
+    const char *from = p;
+    while (p < end && *p >= '0' && *p <= '9') p++;
+    return p > from ? p : NULL;
+}
+
 static const char *json_skip(const char *p, const char *end, int depth)         // the place behind the value that begins at p
 {
     if (p >= end || depth > 64) return NULL;
     if (*p == '"') {
-        for (p++; p < end && *p != '"'; p++) if (*p == '\\' && ++p >= end) return NULL;
+        for (p++; p < end && *p != '"'; p++)            // raw control characters are no JSON
+            if ((uint8_t)*p < 32 || (*p == '\\' && (++p >= end || (uint8_t)*p < 32))) return NULL;
         return p < end ? p + 1 : NULL;
     }
     if (*p == '{' || *p == '[') {
@@ -1760,11 +1788,14 @@ static const char *json_skip(const char *p, const char *end, int depth)         
             p = json_space(p, end);
         }
     }
-    const char *from = p;
-    while (p < end && ((*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'z') || *p == '-' || *p == '+' || *p == '.' || *p == 'E')) p++;
-    Text word = { from, (size_t)(p - from) };
-    bool number = p > from && (*from == '-' || (*from >= '0' && *from <= '9'));
-    return number || same(word, text("true")) || same(word, text("false")) || same(word, text("null")) ? p : NULL;
+    static const char *const WORD[] = { "true", "false", "null" };
+    for (int i = 0; i < 3; i++) if ((size_t)(end - p) >= strlen(WORD[i]) && !memcmp(p, WORD[i], strlen(WORD[i]))) return p + strlen(WORD[i]);
+    if (*p == '-') p++;
+    const char *digits = p;
+    if (!(p = json_digits(p, end)) || (*digits == '0' && p > digits + 1)) return NULL;
+    if (p < end && *p == '.' && !(p = json_digits(p + 1, end))) return NULL;
+    if (p < end && (*p == 'e' || *p == 'E')) p = json_digits(p + 1 + (p + 1 < end && (p[1] == '+' || p[1] == '-')), end);
+    return p;
 }
 
 static void put_utf8(Buf *out, uint32_t c)
@@ -1819,11 +1850,7 @@ static void json_put(Buf *out, Text t)
     buf_add(out, "\"", 1);
     for (size_t i = 0, n; i < t.n; i += n) {
         const uint8_t *s = (const uint8_t *)t.s + i, c = *s;
-        n = c < 0x80 ? 1 : c < 0xC2 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : c < 0xF5 ? 4 : 0;
-        if (n > t.n - i) n = 0;
-        for (size_t j = 1; j < n; j++) if (s[j] >> 6 != 2) n = 0;
-        if ((n == 3 && ((c == 0xE0 && s[1] < 0xA0) || (c == 0xED && s[1] > 0x9F)))
-            || (n == 4 && ((c == 0xF0 && s[1] < 0x90) || (c == 0xF4 && s[1] > 0x8F)))) n = 0;
+        n = utf8_length((Text){ t.s + i, t.n - i });
         if (!n) buf_puts(out, "\\ufffd"), n = 1;
         else if (c == '"' || c == '\\') code[0] = '\\', code[1] = (char)c, buf_add(out, code, 2);
         else if (c == '\n') buf_add(out, "\\n", 2);
@@ -1863,7 +1890,7 @@ static Text json_find(Text object, const char *name)
 
 // Objects of a JSON array or of JSONL, whichever the first byte that is no white space tells. JSONL is read line by line, so
 // that a filter can answer before its input ends.
-typedef struct { const char *path; FILE *f; char *line; size_t cap, n, at; long number; bool array, started; } Objects;
+typedef struct { const char *path; FILE *f; char *line; size_t cap, n, at, counted; long number; bool array, started; } Objects;
 
 static void objects_open(Objects *o, const char *path)
 {
@@ -1909,15 +1936,15 @@ static bool next_object(Objects *o, Text *object)
         return true;
     }
     p = json_space(o->line + o->at, end = o->line + o->n);
-    if (p < end && *p == ',' && o->started) p = json_space(p + 1, end);
-    for (const char *q = o->line + o->at; q < p; q++) o->number += *q == '\n';
-    if (p < end && *p == ']') {
+    bool comma = o->started && p < end && *p == ',';
+    if (comma) p = json_space(p + 1, end);
+    for (; o->counted < (size_t)(p - o->line); o->counted++) o->number += o->line[o->counted] == '\n';
+    if (p < end && *p == ']' && !comma) {
         CHECK(json_space(p + 1, end) == end, "%s:%ld: text behind the end of the array", o->path, o->number);
         return false;
     }
-    const char *after = p < end && *p == '{' ? json_skip(p, end, 0) : NULL;
+    const char *after = p < end && *p == '{' && comma == o->started ? json_skip(p, end, 0) : NULL;
     CHECK(after, "%s:%ld: an object of the array was expected; found: %.*s", o->path, o->number, (int)(end - p < 60 ? end - p : 60), p);
-    for (const char *q = p; q < after; q++) o->number += *q == '\n';
     *object = (Text){ p, (size_t)(after - p) };
     o->at = (size_t)(after - o->line), o->started = true;
     return true;
@@ -2196,13 +2223,14 @@ static int longer_first(const void *a, const void *b)
     return (m < n) - (m > n);
 }
 
-// The most tokens that a batch can hold: those of its longest rows.
+// The most tokens that a batch can hold: those of its longest rows. A batch that runs over the end of an epoch may hold a row
+// more than once: twice, or more often where there are fewer rows than a batch has places.
 static int largest_batch(const Rows *r, const TrainOptions *o, int *longest)
 {
     Row *sorted = zalloc(r->n, sizeof *sorted);
-    long sum = 0;
+    long sum = 0, times = r->n ? o->batch / (long)r->n + 2 : 1;
     if (r->n) memcpy(sorted, r->row, r->n * sizeof *sorted), qsort(sorted, r->n, sizeof *sorted, longer_first);
-    for (long i = 0; i < o->batch && i < (long)r->n; i++) sum += sorted[i].n;
+    for (long i = 0; i < o->batch && r->n; i++) sum += sorted[i / times].n;
     *longest = r->n ? sorted[0].n : 0;
     if (o->tokens) sum = o->tokens > *longest ? o->tokens : *longest;
     CHECK(sum < INT_MAX / 4, "a batch of %ld tokens; a smaller --batch is needed", sum);
@@ -2243,6 +2271,7 @@ static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOpti
     if (o->resume) resume(m, &s, o);
     else m->step = 0;
 
+    if (s.bound < first_bound) s.bound = first_bound;   // whatever a state file says, there is a row to draw
     uint32_t *order = zalloc(rows->n, sizeof *order);
     CHECK(s.at <= (long)rows->n, "the data file has changed: %zu rows, the saved run was at row %ld", rows->n, s.at);
     shuffle(order, rows->n, o->seed, s.epoch);
@@ -2255,9 +2284,10 @@ static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOpti
     CHECK(log || !o->log, "cannot write %s: %s", o->log, strerror(errno));
     if (log && o->resume) CHECK(!ftruncate(fileno(log), (off_t)s.log_size) && !fseek(log, 0, SEEK_END), "cannot shorten %s", o->log);
     if (log && !o->resume) fprintf(log, "step,loss,lr,norm,tokens,targets,bound,valid\n");
-    struct sigaction action = { .sa_handler = on_interrupt }, old;
+    struct sigaction action = { .sa_handler = on_interrupt, .sa_flags = SA_RESTART }, old;
     sigaction(SIGINT, &action, &old);
 
+    bool log_ok = true;
     long first = s.step;
     double start = seconds();
     while (s.step < steps && !interrupted) {
@@ -2276,7 +2306,8 @@ static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOpti
             fprintf(log, "%ld,%.6f,%.4e,%.4f,%ld,%ld,%d,", s.step, loss, lr, norm, s.tokens, s.targets, s.bound < INT_MAX ? s.bound : 0);
             if (valid->n && (save || s.step == steps)) fprintf(log, "%.6f", mean_loss(m, valid, &b, T, nll));
             fprintf(log, "\n");
-            s.log_size = fflush(log) ? s.log_size : (int64_t)ftell(log);
+            log_ok = !fflush(log) && log_ok;
+            s.log_size = log_ok ? (int64_t)ftell(log) : s.log_size;
         }
         if (save && s.step < steps) checkpoint(m, &s, o);
     }
@@ -2285,7 +2316,7 @@ static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOpti
     if (!o->quiet) fprintf(stderr, "%s%s: %s, step %ld, %ld tokens (%ld targets), running loss %.4f, %.0f s\n", isatty(2) && interrupted ? "\n" : "", o->out, m->objective,
                            s.step, s.tokens, s.targets, s.running, seconds() - start);
     if (valid->n) fprintf(stderr, "validation loss %.4f\n", mean_loss(m, valid, &b, T, nll));
-    if (log) fclose(log);
+    CHECK(!log || (!fclose(log) && log_ok), "cannot write %s: %s; the model is saved", o->log, strerror(errno));
     free(order), free(nll), free(s.m), free(s.v), batch_free(&b);
     if (interrupted) fprintf(stderr, "interrupted; the same command with --resume goes on\n"), exit(1);
 }
@@ -2397,15 +2428,15 @@ static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_dr
     while (g->cache.len + n_pending <= room) {
         int guesses = at < 0 ? 0 : n_draft - at < block ? n_draft - at : block, i = 0;
         if (guesses > room - g->cache.len - n_pending) guesses = room - g->cache.len - n_pending;
-        float *logits = (float *)feed(g, pending, n_pending, draft + (at < 0 ? 0 : at), guesses, guesses + 1);
+        float *logits = (float *)feed(g, pending, n_pending, at < 0 ? NULL : draft + at, guesses, guesses + 1);
         for (;; i++, logits += V8) {
             last = choose(g, logits);
             if (last == EOS) return true;
             if (g->how.max_tokens && out->n == g->how.max_tokens) return false;
             ids_add(out, last), g->count[last]++, g->tokens++;
             if (i == guesses || last != draft[at + i]) break;
+            g->copied++;
         }
-        g->copied += i;
         g->cache.len -= guesses - i;                    // forget the guesses behind the first difference
         pending = &last, n_pending = 1;
         if (draft && !g->how.no_draft && g->how.temperature <= 0) {
@@ -2472,6 +2503,8 @@ static bool answer_to(Model *pi, Text x, Buf *y_o)
 // Levenshtein distance of two lists of ids: the fewest insertions, deletions and substitutions from a to b.
 static int levenshtein(const int *a, int n, const int *b, int m)
 {
+    while (n && m && *a == *b) a++, b++, n--, m--;     // what both share at the ends costs nothing
+    while (n && m && a[n - 1] == b[m - 1]) n--, m--;
     int *d = zalloc((size_t)m + 1, sizeof *d);
     for (int j = 0; j <= m; j++) d[j] = j;
     for (int i = 1; i <= n; i++) {
@@ -2514,6 +2547,14 @@ static int words(Text t, Text *word, int most)
     return n;
 }
 
+// Are two words the same, whatever blanks stand in front of them?
+static bool same_word(Text a, Text b)
+{
+    while (a.n && (*a.s == ' ' || *a.s == '\n')) a.s++, a.n--;
+    while (b.n && (*b.s == ' ' || *b.s == '\n')) b.s++, b.n--;
+    return same(a, b);
+}
+
 static void show_word(FILE *f, Text w, int change, bool color)         // change: -1 deleted, 0 kept, +1 inserted
 {
     size_t blank = 0;
@@ -2535,9 +2576,9 @@ static void show_diff(FILE *f, Text y_o, Text y_c, bool color)
 #define LCS(i, j) lcs[(size_t)(i) * (size_t)(m + 1) + (size_t)(j)]
     for (i = n - 1; i >= 0; i--)
         for (j = m - 1; j >= 0; j--)
-            LCS(i, j) = same(a[i], b[j]) ? LCS(i + 1, j + 1) + 1 : LCS(i + 1, j) > LCS(i, j + 1) ? LCS(i + 1, j) : LCS(i, j + 1);
+            LCS(i, j) = same_word(a[i], b[j]) ? LCS(i + 1, j + 1) + 1 : LCS(i + 1, j) > LCS(i, j + 1) ? LCS(i + 1, j) : LCS(i, j + 1);
     for (i = j = 0; i < n || j < m; )
-        if (i < n && j < m && same(a[i], b[j])) show_word(f, b[j], 0, color), i++, j++;
+        if (i < n && j < m && same_word(a[i], b[j])) show_word(f, j ? b[j] : a[i], 0, color), i++, j++;
         else if (i < n && (j == m || LCS(i + 1, j) >= LCS(i, j + 1))) show_word(f, a[i++], -1, color);
         else show_word(f, b[j++], +1, color);
 #undef LCS
@@ -2578,6 +2619,9 @@ static void __attribute__((noreturn, format(printf, 1, 2))) usage_error(const ch
     va_end(a);
     exit(2);
 }
+
+// Pushes out what stdout still holds: a result that did not arrive is a failed run.
+static void flush_results(void) { CHECK(!fflush(stdout) && !ferror(stdout), "cannot write the result: %s", strerror(errno)); }
 
 // Everything that the command line can say.
 typedef struct {
@@ -2625,8 +2669,8 @@ static void parse_options(Options *o, int argc, char **argv)
     size_t n = sizeof option / sizeof *option;
     for (int i = 1; i < argc; i++) {
         const char *s = argv[i];
-        if (!strcmp(s, "--help") || !strcmp(s, "-h")) fputs(USAGE, stdout), exit(0);
-        if (!strcmp(s, "--version")) puts("aligner.c 1.0 (arXiv 2402.02416, PDF of January 2025)"), exit(0);
+        if (!strcmp(s, "--help") || !strcmp(s, "-h")) fputs(USAGE, stdout), flush_results(), exit(0);
+        if (!strcmp(s, "--version")) puts("aligner.c 1.0 (arXiv 2402.02416, PDF of January 2025)"), flush_results(), exit(0);
         if (strncmp(s, "--", 2)) {
             if (o->n_words == 3) usage_error("\"%s\" is one word too many", s);
             o->word[o->n_words++] = s;
@@ -2681,6 +2725,16 @@ static int run_tokenizer(const Options *o)
     return 0;
 }
 
+// A run of hours must not fail at its end because there is no such folder.
+static void check_writable(const char *path)
+{
+    Buf temp = { 0 };
+    buf_puts(&temp, path), buf_puts(&temp, ".tmp");
+    FILE *f = fopen(temp.s, "wb");
+    CHECK(f, "cannot write %s: %s; name a folder that exists and can be written", path, strerror(errno));
+    fclose(f), remove(temp.s), free(temp.s);
+}
+
 static void model_from_scratch(Model *m, const TrainOptions *t)
 {
     *m = (Model){ 0 };
@@ -2704,12 +2758,15 @@ static int run_train(const Options *o)
     if (o->n_words > 2) usage_error("\"%s\" is one word too many; data files go behind --data", o->word[2]);
     if (!t.n_data || !t.out) usage_error("`train` needs --data and --out");
     if (!t.steps && t.epochs <= 0) usage_error("`train` needs --steps or --epochs");
+    if (t.epochs > 1e6) usage_error("--epochs %g is too large", t.epochs);
+    if (t.dim > 16384) usage_error("--dim needs a number up to 16384");
     if (t.batch < 1) usage_error("--batch needs a number from 1 on");
     if (o->target && strcmp(o->target, "answer") && strcmp(o->target, "correction")) usage_error("--target is answer or correction");
     t.target_correction = o->target && !strcmp(o->target, "correction");
     if (t.target_correction && build != sft) usage_error("--target correction goes with sft; warmup and aligner know their targets");
     t.seed = o->seed;
 
+    check_writable(t.out);
     Model m;
     if (t.resume || t.init) model_load(&m, t.resume ? t.out : t.init);
     else model_from_scratch(&m, &t);
@@ -2821,6 +2878,7 @@ static void filter(Generator *g, const char *path, bool correcting, bool diff)
         if (diff) {
             printf("x    %s\ny_o  %s\ny_c  ", x.s, y_o.s);
             show_diff(stdout, a, c, use_color(stdout)), printf("     "), show_verdict(stdout, a, c, reason), putchar('\n');
+            flush_results();
         }
         else put_row(stdout, object, "correction", "action", &more);
     }
@@ -3003,16 +3061,20 @@ int main(int argc, char **argv)
     parse_options(&o, argc, argv);
     if (!o.n_words) fputs(USAGE, stderr), exit(2);
 #ifdef _OPENMP
+    if (o.threads > 1024) usage_error("--threads needs a number up to 1024");
     if (o.threads) omp_set_num_threads(o.threads);
 #endif
-    if (!strcmp(o.word[0], "tokenizer")) return run_tokenizer(&o);
-    if (!strcmp(o.word[0], "train")) return run_train(&o);
-    if (!strcmp(o.word[0], "answer")) return run_generate(&o, false);
-    if (!strcmp(o.word[0], "correct")) return run_generate(&o, true);
-    if (!strcmp(o.word[0], "eval")) return run_eval(&o);
-    if (!strcmp(o.word[0], "sample")) return run_sample(&o);
-    if (!strcmp(o.word[0], "tokens")) return run_tokens(&o);
-    if (!strcmp(o.word[0], "info")) return run_info(&o);
-    usage_error("there is no command \"%s\"", o.word[0]);
+    const char *command = o.word[0];
+    if (!strcmp(command, "tokenizer")) run_tokenizer(&o);
+    else if (!strcmp(command, "train")) run_train(&o);
+    else if (!strcmp(command, "answer")) run_generate(&o, false);
+    else if (!strcmp(command, "correct")) run_generate(&o, true);
+    else if (!strcmp(command, "eval")) run_eval(&o);
+    else if (!strcmp(command, "sample")) run_sample(&o);
+    else if (!strcmp(command, "tokens")) run_tokens(&o);
+    else if (!strcmp(command, "info")) run_info(&o);
+    else usage_error("there is no command \"%s\"", command);
+    flush_results();
+    return 0;
 }
 #endif

@@ -7,6 +7,7 @@
 # What it makes stands in build/: data/ (the miniature world), models/ (GGUF), exam/ (answers, corrections and the table).
 set -eu
 cd "$(dirname "$0")"
+export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}"         # threads that wait give the processor back when others need it
 quick=0
 case "${1-}" in
     "") dir=build ;;
@@ -32,19 +33,21 @@ stage() {
     rm -f "$part.state"
 }
 
-if [ ! -f "$data/train.jsonl" ]; then
-    echo "== the miniature world" >&2
-    build/world make "$data.part"
-    build/world check "$data.part"
-    mv "$data.part" "$data"
-fi
-
-# The tokenizer in the repository is what these data give, bit for bit: it is made again and compared.
+# The tokenizer in the repository is what this world gives, bit for bit: it is trained again and compared.
+mkdir -p "$data"
 if [ ! -f "$dir/tokenizer.bin" ]; then
     echo "== tokenizer" >&2
-    build/aligner tokenizer --data "$data/train.jsonl" --vocab 1024 --prompt short --out "$dir/tokenizer.part"
+    build/world corpus "$data/corpus.jsonl"
+    build/aligner tokenizer --data "$data/corpus.jsonl" --vocab 2048 --prompt short --out "$dir/tokenizer.part"
     cmp "$dir/tokenizer.part" tokenizer.bin || { echo "tokenizer.bin is not what this world gives" >&2; exit 1; }
     mv "$dir/tokenizer.part" "$dir/tokenizer.bin"
+fi
+
+if [ ! -f "$data/made" ]; then
+    echo "== the miniature world" >&2
+    build/world make "$data" tokenizer.bin
+    build/world check "$data"
+    touch "$data/made"
 fi
 
 # Two real upstream models learn the world's questions and answers, the wrong answers included (Eq. 1). They are never touched

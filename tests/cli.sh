@@ -54,10 +54,12 @@ ok "... and nothing on stdout" [ ! -s "$t/out" ]
 for help in --help -h; do code 0 $help; ok "$help prints the commands" out '^  aligner correct'; done
 code 0 train sft --help
 code 0 --version; ok "--version" out '^aligner.c [0-9]'
-usage frob; usage --frob; usage -x; usage info a b c; usage info; usage eval; usage answer; usage correct; usage tokens; usage sample
+usage frob; usage --frob; usage -x; usage info a b c; usage info; usage eval; usage answer; usage correct; usage tokens
+usage sample
 usage tokenizer; usage tokenizer --data "$rows" --vocab 300; usage tokenizer --data "$rows" --out "$t/x" --vocab 258
 usage tokenizer --data "$rows" --out "$t/x" --vocab 2000000
-usage train; usage train frob; usage train sft; usage train sft --data "$rows" --steps 1; usage train sft --out "$t/x" --steps 1
+usage train; usage train frob; usage train sft; usage train sft --data "$rows" --steps 1
+usage train sft --out "$t/x" --steps 1
 usage train sft --data "$rows" --out "$t/x"; usage train sft "$rows" --data "$rows" --out "$t/x" --steps 1
 usage train sft --data "$rows" --out "$t/x" --steps 1                                           # neither --init nor --tokenizer
 usage train sft --data "$rows" --out "$t/x" --steps 1 --batch 0
@@ -85,11 +87,13 @@ ok "the same text makes the same tokenizer" cmp -s "$t/t.bin" "$t/t2.bin"
 ok "--quiet is quiet" [ ! -s "$t/err" ]
 code 1 train sft $tiny --heads 3 --data "$rows" --out "$t/x" --steps 1
 code 1 train sft $tiny --data "$rows" --out "$t/x" --steps 1 --resume                           # nothing to resume
-code 1 train sft $tiny --data "$rows" --out "$t/none/x" --steps 1000000 --quiet                 # said at once, not at the end
+code 1 train sft $tiny $run_of --data "$rows" --out "$t/none/x" --steps 1000000
+ok "an output that cannot be written is said at once" err 'cannot write'
 : > "$t/empty"
 code 1 train sft $tiny --data "$t/empty" --out "$t/x" --steps 1 --quiet
 grep -v '"id": 1' "$rows" | sed 's/"answer": "[^"]*", //' > "$t/lacking.jsonl"
-code 1 train aligner $tiny --data "$t/lacking.jsonl" --out "$t/x" --steps 1; ok "a row that lacks a key is named" err 'lacking.jsonl:1: .*answer'
+code 1 train aligner $tiny --data "$t/lacking.jsonl" --out "$t/x" --steps 1
+ok "a row that lacks a key is named" err 'lacking.jsonl:1: .*answer'
 
 code 0 train sft $tiny $run_of --data "$rows" --out "$t/sft.gguf" --steps 200 --log "$t/log.csv" --valid "$rows" --save-every 100
 ok "stdout is for results" [ ! -s "$t/out" ]
@@ -99,8 +103,10 @@ ok "validation where the model is saved" [ "$(grep -c -E ',[0-9.]+$' "$t/log.csv
 code 0 train warmup --init "$t/sft.gguf" $run_of --data "$rows" --out "$t/warm.gguf" --steps 100
 code 0 train aligner --init "$t/warm.gguf" $run_of --data "$rows" --out "$t/m.gguf" --steps 200
 code 0 train sft $tiny $run_of --data "$rows" "$rows" --out "$t/x.gguf" --epochs 2 --target correction --tied --kv-heads 1 --hidden 24
-code 0 info "$t/x.gguf"; ok "two epochs of twice four rows are four steps" out 'sft, 4 steps'; ok "the shape asked for" out 'key/value heads 1, hidden 24.*head tied'
-code 0 info "$t/m.gguf"; ok "info: shape" out '^dim 16, layers 1, heads 2,.* vocabulary 330'; ok "info: objective" out 'aligner, 200 steps'; ok "info: prompt" out 'prompt: ##Question'
+code 0 info "$t/x.gguf"; ok "two epochs of twice four rows are four steps" out 'sft, 4 steps'
+ok "the shape asked for" out 'key/value heads 1, hidden 24.*head tied'
+code 0 info "$t/m.gguf"; ok "info: shape" out '^dim 16, layers 1, heads 2,.* vocabulary 330'
+ok "info: objective" out 'aligner, 200 steps'; ok "info: prompt" out 'prompt: ##Question'
 model=$t/m.gguf
 printf '%s\n' '{"question": "q", "answer": "a", "correction": ""}' >> "$t/some.jsonl"; cat "$rows" >> "$t/some.jsonl"
 run train aligner --init "$model" $run_of --data "$t/some.jsonl" --out "$t/x.gguf" --steps 1
@@ -120,29 +126,36 @@ correct --no-draft < "$rows"; ok "--no-draft changes nothing" cmp -s "$t/out" "$
 correct --threads 2 < "$rows"; ok "--threads 2 changes nothing" cmp -s "$t/out" "$t/want"
 correct < "$t/want"; ok "what is there already is replaced" cmp -s "$t/out" "$t/want"
 (echo '['; sed '$!s/$/,/' "$rows"; echo ']') | correct; ok "a JSON array" cmp -s "$t/out" "$t/want"
-(printf '\357\273\277'; sed 's/$/\r/' "$rows"; echo) | correct; ok "a byte order mark, CRLF, an empty line" cmp -s "$t/out" "$t/want"
+(printf '\357\273\277'; sed 's/$/\r/' "$rows"; echo) | correct
+ok "a byte order mark, CRLF, an empty line" cmp -s "$t/out" "$t/want"
 correct < "$t/empty"; ok "empty input exits 0" [ $? = 0 ]; ok "... with empty output" [ ! -s "$t/out" ]
 echo '[]' | correct; ok "an empty array: empty output" [ ! -s "$t/out" ]
-correct --temperature 1 --top-k 5 --top-p 0.9 --seed 7 < "$rows"; cp "$t/out" "$t/drawn"; correct --temperature 1 --top-k 5 --top-p 0.9 --seed 7 < "$rows"
+correct --temperature 1 --top-k 5 --top-p 0.9 --seed 7 < "$rows"; cp "$t/out" "$t/drawn"
+correct --temperature 1 --top-k 5 --top-p 0.9 --seed 7 < "$rows"
 ok "the same seed draws the same" cmp -s "$t/out" "$t/drawn"
 (head -n 1 "$rows"; echo '{"question": "q"}') | correct; ok "a row without answer exits 1" [ $? = 1 ]
 ok "... with its line" err ':2: .*answer'; ok "... after what came before it" lines 1 "$t/out"
 
 awk 'BEGIN { printf "{\"question\": \"Two\", \"answer\": \""; for (i = 0; i < 300; i++) printf "long\\u0020 "; print "\", \"n\": [1]}" }' > "$t/long.jsonl"
-correct < "$t/long.jsonl"; ok "too long a row: exit 0" [ $? = 0 ]; ok "... a copy, with a reason" out '"n": \[1\], "correction": .*"action": "copy", "reason": "[^"]+"\}$'
+correct < "$t/long.jsonl"; ok "too long a row: exit 0" [ $? = 0 ]
+ok "... a copy, with a reason" out '"n": \[1\], "correction": .*"action": "copy", "reason": "[^"]+"\}$'
 long=$(sed 's/.*"answer": \("[^"]*"\).*/\1/' "$t/long.jsonl")
 ok "... byte for byte" grep -q -F "\"correction\": $long," "$t/out"
-correct --max-tokens 2 < "$rows"; ok "no room for the correction: copies with a reason" [ "$(grep -c '"action": "copy", "reason": ' "$t/out")" = 4 ]
+correct --max-tokens 2 < "$rows"
+ok "no room for the correction: copies with a reason" [ "$(grep -c '"action": "copy", "reason": ' "$t/out")" = 4 ]
 
 timeout 60 "$aligner" answer "$t/sft.gguf" < "$rows" > "$t/out" 2> "$t/err"
-ok "answer: one line for one" lines 4 "$t/out"; ok "answer: what it learnt" out '^{"id": 1, .*"category": "sums", "answer": "It is five."}$'
+ok "answer: one line for one" lines 4 "$t/out"
+ok "answer: what it learnt" out '^{"id": 1, .*"category": "sums", "answer": "It is five."}$'
 echo '{"question": "'"$(printf 'long %.0s' {1..200})"'", "id": 9}' | timeout 60 "$aligner" answer "$t/sft.gguf" > "$t/out" 2> "$t/err"
 ok "answer: too long a question gets a reason" out '^\{"question": .*"id": 9, "answer": "", "reason": "[^"]+"\}$'
 
-code 0 correct "$model" --question "The grass?" --answer "It is red."; ok "--question --answer" [ "$(cat "$t/out")" = "It is green." ]
+code 0 correct "$model" --question "The grass?" --answer "It is red."
+ok "--question --answer" [ "$(cat "$t/out")" = "It is green." ]
 code 0 answer "$t/sft.gguf" --question "The sky?"; ok "--question" [ "$(cat "$t/out")" = "It is blue." ]
 usage correct "$model" --question "The grass?"
-code 0 correct "$model" "$rows" --diff; ok "--diff marks what changed" out '\[-five.-\].*\{\+four.\+\}'; ok "--diff says copied" out 'copied'
+code 0 correct "$model" "$rows" --diff; ok "--diff marks what changed" out '\[-five.-\].*\{\+four.\+\}'
+ok "--diff says copied" out 'copied'
 ok "no colour in a pipe" [ "$(tr -cd '\033' < "$t/out" | wc -c)" -eq 0 ]
 code 1 correct "$t/sft.gguf" "$rows"; code 1 answer "$model" "$rows"; code 1 correct "$model" "$t/none.jsonl"
 
@@ -159,7 +172,8 @@ wait $pid; ok "the end of the input ends the filter" [ $? = 0 ]
 
 # --- eval, tokens, sample
 code 0 eval "$model" --data "$rows"
-ok "eval: loss" out '^4 rows, [0-9]+ target tokens: loss [0-9.]+'; ok "eval: rates" out '^all +to copy: +2 rows, 100.00 % exact; .*2 rows, 100.00 % exact'
+ok "eval: loss" out '^4 rows, [0-9]+ target tokens: loss [0-9.]+'
+ok "eval: rates" out '^all +to copy: +2 rows, 100.00 % exact; .*2 rows, 100.00 % exact'
 ok "eval: categories" out '^sums '
 code 0 eval "$model" --data "$rows" --json
 n='[0-9.]+' part="\"copy\": \{\"rows\": $n, \"exact\": $n\}, \"correct\": \{\"rows\": $n, \"exact\": $n, \"missed\": $n, \"wrong\": $n\}, \"degree\": $n"
@@ -170,12 +184,15 @@ usage eval "$model"
 code 0 tokens "$t/t.bin" --text 'a "b\é'; ok "tokens: <s> first" [ "$(head -n 1 "$t/out")" = "1	\"\\n<s>\\n\"" ]
 ok "tokens: id, tab, piece as a JSON string" [ "$(grep -c -v -E '^[0-9]+	"([^"\]|\\.)*"$' "$t/out")" = 0 ]
 code 0 tokens "$model" --question "The sky?" --answer "It is red." --correction "It is blue."
-ok "tokens: roles" [ "$(cut -f 3 "$t/out" | uniq | tr '\n' ' ')" = "condition target " ]; ok "tokens: </s> last" [ "$(tail -n 1 "$t/out" | cut -f 1)" = 2 ]
+ok "tokens: roles" [ "$(cut -f 3 "$t/out" | uniq | tr '\n' ' ')" = "condition target " ]
+ok "tokens: </s> last" [ "$(tail -n 1 "$t/out" | cut -f 1)" = 2 ]
 ok "tokens: the text comes back" [ "$(grep target "$t/out" | cut -f 2 | sed '$d' | tr -d '"\n')" = " It is blue." ]
 usage tokens "$model"
-code 0 sample "$model" --text "##Question: The"; ok "sample begins with its text" out '^##Question: The'; cp "$t/out" "$t/first"
+code 0 sample "$model" --text "##Question: The"; ok "sample begins with its text" out '^##Question: The'
+cp "$t/out" "$t/first"
 code 0 sample "$model" --text "##Question: The"; ok "sample is greedy" cmp -s "$t/out" "$t/first"
-code 0 sample "$model" --temperature 2 --seed 3; cp "$t/out" "$t/first"; code 0 sample "$model" --temperature 2 --seed 3; ok "the seed decides" cmp -s "$t/out" "$t/first"
+code 0 sample "$model" --temperature 2 --seed 3; cp "$t/out" "$t/first"; code 0 sample "$model" --temperature 2 --seed 3
+ok "the seed decides" cmp -s "$t/out" "$t/first"
 code 1 sample "$model" --text "$(printf 'long %.0s' {1..200})"
 
 # --- writing fails; stdout closes early
@@ -184,8 +201,10 @@ if [ -c /dev/full ]; then
         timeout 60 "$aligner" "$@" < "$rows" > /dev/full 2> "$t/err"
         ok "aligner $* into a full disk exits 1" [ $? = 1 ]; ok "... and says so" err 'write'
     }
-    full correct "$model"; full answer "$t/sft.gguf"; full correct "$model" --diff; full correct "$model" --question q --answer a
-    full info "$model"; full tokens "$model" --text x; full sample "$model"; full eval "$model" --data "$rows"; full eval "$model" --data "$rows" --json
+    full correct "$model"; full answer "$t/sft.gguf"; full correct "$model" --diff
+    full correct "$model" --question q --answer a
+    full info "$model"; full tokens "$model" --text x; full sample "$model"; full eval "$model" --data "$rows"
+    full eval "$model" --data "$rows" --json
     full --help; full --version
     code 1 train aligner --init "$model" $run_of --data "$rows" --out "$t/x.gguf" --steps 2 --log /dev/full
 else echo "skipped: no /dev/full"; fi
@@ -195,7 +214,8 @@ ok "... with its first line" cmp -s "$t/out" <(head -n 1 "$t/want")
 
 # --- Ctrl-C saves; --resume goes on with the same bits
 long_run="train aligner $tiny --data $rows --batch 3 --seed 5 --steps 1000 --save-every 300 --valid $rows --quiet"
-timeout 120 "$aligner" $long_run --out "$t/whole.gguf" --log "$t/whole.csv" 2> "$t/err"; ok "a run without interruption" [ $? = 0 ]
+timeout 120 "$aligner" $long_run --out "$t/whole.gguf" --log "$t/whole.csv" 2> "$t/err"
+ok "a run without interruption" [ $? = 0 ]
 "$aligner" $long_run --out "$t/cut.gguf" --log "$t/cut.csv" 2> "$t/err" & pid=$!
 for ((i = 0; i < 400; i++)); do [ -s "$t/cut.csv" ] && ! lines 1 "$t/cut.csv" && break; sleep 0.01; done
 kill -INT $pid; wait $pid; ok "Ctrl-C exits 1" [ $? = 1 ]; ok "... and says how to go on" err 'resume'
@@ -223,16 +243,21 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))' "$1" > "$t/out"
 }
 if python3 -c 'import pty, os; os.waitstatus_to_exitcode' 2> /dev/null; then
     esc=$(printf '\033')
-    printf 'The grass?\nIt is red.\n\nThe sky?\nIt is blue.\n' | terminal "$aligner correct $model"; ok "the conversation ends with Ctrl-D" [ $? = 0 ]
-    ok "... and corrects" out 'correction .*green'; ok "... and copies" out 'copied'; ok "... in colour" out "$esc\[32mgreen"
-    printf 'The grass?\nIt is red.\n' | NO_COLOR=1 terminal "$aligner correct $model"; ok "NO_COLOR" out '\{\+green.\+\}'
+    printf 'The grass?\nIt is red.\n\nThe sky?\nIt is blue.\n' | terminal "$aligner correct $model"
+    ok "the conversation ends with Ctrl-D" [ $? = 0 ]
+    ok "... and corrects" out 'correction .*green'; ok "... and copies" out 'copied'
+    ok "... in colour" out "$esc\[32mgreen"
+    printf 'The grass?\nIt is red.\n' | NO_COLOR=1 terminal "$aligner correct $model"
+    ok "NO_COLOR" out '\{\+green.\+\}'
     ok "... no colour at all" [ "$(tr -cd '\033' < "$t/out" | wc -c)" -eq 0 ]
     printf 'The sky?\n' | terminal "$aligner answer $t/sft.gguf"; ok "answer talks too" out 'It is blue'
     printf 'The sky?\n\nThe grass?\nIt is red.\n' | terminal "$aligner correct $model --upstream $t/sft.gguf"
-    ok "the upstream model answers" out 'y_o   = It is blue'; ok "... and is corrected or copied" out 'correction   = It is blue'
+    ok "the upstream model answers" out 'y_o   = It is blue'
+    ok "... and is corrected or copied" out 'correction   = It is blue'
     printf 'The grass?\nIt is red.\n%s\n\n' "$(printf 'long %.0s' {1..60})" | terminal "NO_COLOR=1 $aligner correct $model --upstream $t/sft.gguf"
     ok "where the upstream model finds no end, no older correction is shown" [ "$(grep -c green "$t/out")" = 1 ]
-    printf '' | terminal "$aligner train aligner $tiny --data $rows --out $t/x.gguf --steps 20"; ok "a live line with an ETA" out 'ETA'
+    printf '' | terminal "$aligner train aligner $tiny --data $rows --out $t/x.gguf --steps 20 --batch 4"
+    ok "a live line with an ETA" out 'ETA'
 else echo "skipped: no python3 with pty for the conversation"; fi
 
 echo "command line: $passed passed, $failed failed"

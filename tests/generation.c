@@ -155,7 +155,7 @@ static void the_sampler(void)
         }
         OK(kept == DRAWS && chi < n - 1 + 5 * sqrt(2.0 * n), "sampler %d: chi-square %.1f over %d tokens", i, chi, n);
     }
-    float close[16] = { 1, 1.5f, 1.4f };                // a token written once loses 0.2 a time, so that the next one wins
+    float close[16] = { 1, 1.5f, 1.4f };                // a token loses 0.2 each time it is written
     g.how = GREEDY;
     memset(g.count, 0, V * sizeof *g.count), g.count[1] = 1;
     OK(choose(&g, memcpy(z, close, sizeof z)) == 1, "without a penalty counts do not matter");

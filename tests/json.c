@@ -1,5 +1,5 @@
-// json.c - the data reader and writer: arrays and JSONL, whatever Python or a careless program writes, line numbers of what is
-// malformed, and rows that come out as they went in.
+// json.c - the data reader and writer: arrays and JSONL, whatever Python or a careless program writes, line numbers of
+// what is malformed, and rows that come out as they went in.
 #include "test.h"
 
 static char path[64];
@@ -52,18 +52,26 @@ static void good_input(void)
     OK(reads("[]", "") && reads(" [ \n ] \n", ""), "an empty array");
     OK(reads("{\"k\": \"a\"}\n{\"k\":\"b\"}\n", "a|b|"), "JSONL");
     OK(reads("{\"k\": \"a\"}\n{\"k\":\"b\"}", "a|b|"), "JSONL without its last newline");
-    OK(reads("\xEF\xBB\xBF{\"k\": \"a\"}\r\n\r\n  \n {\"k\" : \"b\"} \r\n", "a|b|"), "a byte order mark, CRLF, blank lines, spaces");
+    OK(reads("\xEF\xBB\xBF{\"k\": \"a\"}\r\n\r\n  \n {\"k\" : \"b\"} \r\n", "a|b|"),
+        "a byte order mark, CRLF, blank lines, spaces");
     OK(reads("[{\"k\": \"a\"},{\"k\":\"b\"}]", "a|b|"), "an array in one line");
-    OK(reads("\xEF\xBB\xBF \n[\n  {\n    \"k\": \"a\"\n  },\r\n  {\n    \"k\": \"b\" }\n]\n\n", "a|b|"), "an array in many lines");
-    OK(reads("{\"x\": {\"k\": \"no\", \"y\": [1, -2.5e+3, 0, 0.5, 1E5, true, false, null, {}, [], \"}\"]}, \"k\": \"a\", \"z\": [[\"k\"]]}", "a|"), "nested values");
+    OK(reads("\xEF\xBB\xBF \n[\n  {\n    \"k\": \"a\"\n  },\r\n  {\n    \"k\": \"b\" }\n]\n\n", "a|b|"),
+        "an array in many lines");
+    OK(reads("{\"x\": {\"k\": \"no\", \"y\": [1, -2.5e+3, 0, 0.5, 1E5, true, false, null, {}, [], \"}\"]}, "
+             "\"k\": \"a\", \"z\": [[\"k\"]]}", "a|"), "nested values");
     OK(reads("{\"k\": \"a\", \"k\": \"b\"}", "b|"), "of duplicate keys the last one wins");
     OK(reads("{\"\\u006b\": \"a\"}", "a|"), "a key written with escapes");
-    OK(reads("{\"K\": \"no\", \"kk\": \"no\", \"\": \"no\", \"k\": \"\"}", "|"), "keys are compared whole, with case; empty values");
+    OK(reads("{\"K\": \"no\", \"kk\": \"no\", \"\": \"no\", \"k\": \"\"}", "|"),
+        "keys are compared whole, with case; empty values");
     OK(reads("{\"k\": \"\\\"\\\\\\/\\b\\f\\n\\r\\t\"}", "\"\\/\b\f\n\r\t|"), "short escapes");
-    OK(reads("{\"k\": \"\\u0041\\u00e9\\u20AC\\ud83d\\uDE00\"}", "A\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80|"), "\\u escapes and a surrogate pair");
-    OK(reads("{\"k\": \"\\ud83d\"}", "\xEF\xBF\xBD|") && reads("{\"k\": \"\\ude00x\"}", "\xEF\xBF\xBDx|"), "lone surrogates");
-    OK(reads("{\"k\": \"\\ud83d\\u0041\\ud83dz\\ud83d\\ud83d\\ude00\"}", "\xEF\xBF\xBD" "A\xEF\xBF\xBDz\xEF\xBF\xBD\xF0\x9F\x98\x80|"), "broken pairs");
-    OK(reads("{\"k\": \"\\uD800\\uDC00\\uDBFF\\uDFFF\\uFFFF\"}", "\xF0\x90\x80\x80\xF4\x8F\xBF\xBF\xEF\xBF\xBF|"), "the ends of the ranges");
+    OK(reads("{\"k\": \"\\u0041\\u00e9\\u20AC\\ud83d\\uDE00\"}", "A\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80|"),
+        "\\u escapes and a surrogate pair");
+    OK(reads("{\"k\": \"\\ud83d\"}", "\xEF\xBF\xBD|") && reads("{\"k\": \"\\ude00x\"}", "\xEF\xBF\xBDx|"),
+        "lone surrogates");
+    OK(reads("{\"k\": \"\\ud83d\\u0041\\ud83dz\\ud83d\\ud83d\\ude00\"}", "\xEF\xBF\xBD"
+        "A\xEF\xBF\xBDz\xEF\xBF\xBD\xF0\x9F\x98\x80|"), "broken pairs");
+    OK(reads("{\"k\": \"\\uD800\\uDC00\\uDBFF\\uDFFF\\uFFFF\"}", "\xF0\x90\x80\x80\xF4\x8F\xBF\xBF\xEF\xBF\xBF|"),
+        "the ends of the ranges");
     OK(reads("{\"k\": \"\xFF\xC3(\xE2\x82\"}", "\xFF\xC3(\xE2\x82|"), "invalid UTF-8 is read as it stands");
     Buf out = { 0 };
     read_k(&(Input){ "{\"k\": \"a\\u0000b\"}", 17, &out });
@@ -78,22 +86,33 @@ static void good_input(void)
 static void bad_input(void)
 {
     static const struct { const char *s; long line; } BAD[] = {
-        { "{\"k\": \"a\"}\n{\"k\": }\n", 2 }, { "{\"k\": \"a\n", 1 }, { "\n\n{\"k\": \"a\\", 3 }, { "{\"k\" \"a\"}", 1 }, { "{\"k\": \"a\",}", 1 },
-        { "{k: \"a\"}", 1 }, { "{\"k\": \"a\"} x", 1 }, { "{\"k\": \"a\"}{\"k\": \"b\"}", 1 }, { "{\"k\": \"a\"},\n{\"k\": \"b\"}\n", 1 }, { "\"k\"", 1 },
-        { "{\"k\": \"a\"}\nnull\n", 2 }, { "{\"k\": \"a\"}\n[{\"k\": \"b\"}]\n", 2 }, { "{", 1 }, { "}", 1 }, { "{\"k\"", 1 }, { "{\"k\":", 1 }, { "{]", 1 },
-        { "{\"k\": \"\\q\"}", 1 }, { "{\"k\": \"\\u12g4\"}", 1 }, { "{\"k\": \"\\u12\"}", 1 }, { "\r\n{\"k\": \"\\ud83d\\u12\"}", 2 }, { "{\"k\": 'a'}", 1 },
+        { "{\"k\": \"a\"}\n{\"k\": }\n", 2 }, { "{\"k\": \"a\n", 1 }, { "\n\n{\"k\": \"a\\", 3 },
+        { "{\"k\" \"a\"}", 1 }, { "{\"k\": \"a\",}", 1 },
+        { "{k: \"a\"}", 1 }, { "{\"k\": \"a\"} x", 1 }, { "{\"k\": \"a\"}{\"k\": \"b\"}", 1 },
+        { "{\"k\": \"a\"},\n{\"k\": \"b\"}\n", 1 }, { "\"k\"", 1 },
+        { "{\"k\": \"a\"}\nnull\n", 2 }, { "{\"k\": \"a\"}\n[{\"k\": \"b\"}]\n", 2 }, { "{", 1 }, { "}", 1 },
+        { "{\"k\"", 1 }, { "{\"k\":", 1 }, { "{]", 1 },
+        { "{\"k\": \"\\q\"}", 1 }, { "{\"k\": \"\\u12g4\"}", 1 }, { "{\"k\": \"\\u12\"}", 1 },
+        { "\r\n{\"k\": \"\\ud83d\\u12\"}", 2 }, { "{\"k\": 'a'}", 1 },
         { "{\"k\": 1}", 1 }, { "{\"k\": null}", 1 }, { "{\"k\": [\"a\"]}", 1 }, { "{\"j\": \"a\"}", 1 }, { "{}", 1 },
-        { "{\"n\": 1x, \"k\": \"a\"}", 1 }, { "{\"n\": 01, \"k\": \"a\"}", 1 }, { "{\"n\": -, \"k\": \"a\"}", 1 }, { "{\"n\": 1., \"k\": \"a\"}", 1 },
-        { "{\"n\": 1e, \"k\": \"a\"}", 1 }, { "{\"n\": .5, \"k\": \"a\"}", 1 }, { "{\"n\": truex, \"k\": \"a\"}", 1 }, { "{\"n\": nul, \"k\": \"a\"}", 1 },
-        { "{\"n\": [1 2], \"k\": \"a\"}", 1 }, { "{\"n\": [1,], \"k\": \"a\"}", 1 }, { "{\"n\": {\"a\": 1,}, \"k\": \"a\"}", 1 }, { "{\"n\": [}, \"k\": \"a\"}", 1 },
+        { "{\"n\": 1x, \"k\": \"a\"}", 1 }, { "{\"n\": 01, \"k\": \"a\"}", 1 }, { "{\"n\": -, \"k\": \"a\"}", 1 },
+        { "{\"n\": 1., \"k\": \"a\"}", 1 },
+        { "{\"n\": 1e, \"k\": \"a\"}", 1 }, { "{\"n\": .5, \"k\": \"a\"}", 1 }, { "{\"n\": truex, \"k\": \"a\"}", 1 },
+        { "{\"n\": nul, \"k\": \"a\"}", 1 },
+        { "{\"n\": [1 2], \"k\": \"a\"}", 1 }, { "{\"n\": [1,], \"k\": \"a\"}", 1 },
+        { "{\"n\": {\"a\": 1,}, \"k\": \"a\"}", 1 }, { "{\"n\": [}, \"k\": \"a\"}", 1 },
         { "{\"k\": \"a\tb\"}", 1 },                     // a raw control character
-        { "[", 1 }, { "[{\"k\": \"a\"}", 1 }, { "[{\"k\": \"a\"},\n", 2 }, { "[{\"k\": \"a\"},\n]", 2 }, { "[,{\"k\": \"a\"}]", 1 },
-        { "[{\"k\": \"a\"}\n{\"k\": \"b\"}]", 2 }, { "[{\"k\": \"a\"},,{\"k\": \"b\"}]", 1 }, { "[{\"k\": \"a\"}]\n\nx", 1 }, { "[1]", 1 }, { "[[]]", 1 },
-        { "[{\"k\":\n\"a\"},\n\n{\"k\":\n \"b\" \"c\"}]", 4 }, { "[\n{\"k\": \"a\nb\"}\n]", 2 }, { "\n[\n{\"k\": \"a\"},\n{\n\"j\": \"b\"\n}\n]", 4 } };
+        { "[", 1 }, { "[{\"k\": \"a\"}", 1 }, { "[{\"k\": \"a\"},\n", 2 }, { "[{\"k\": \"a\"},\n]", 2 },
+        { "[,{\"k\": \"a\"}]", 1 },
+        { "[{\"k\": \"a\"}\n{\"k\": \"b\"}]", 2 }, { "[{\"k\": \"a\"},,{\"k\": \"b\"}]", 1 },
+        { "[{\"k\": \"a\"}]\n\nx", 1 }, { "[1]", 1 }, { "[[]]", 1 },
+        { "[{\"k\":\n\"a\"},\n\n{\"k\":\n \"b\" \"c\"}]", 4 }, { "[\n{\"k\": \"a\nb\"}\n]", 2 },
+        { "\n[\n{\"k\": \"a\"},\n{\n\"j\": \"b\"\n}\n]", 4 } };
     for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++)
         OK(dies_at(BAD[i].s, strlen(BAD[i].s), BAD[i].line), "malformed: %s", BAD[i].s);
     OK(dies_at("{\"k\": \"a\0b\"}", 12, 1) && dies_at("{\"k\": \"a\"}\n\0\n", 13, 2), "zero bytes");
-    OK(dies_at("{\"k\": \"a\"}\n\x1b[31m\n", 17, 2) && !strchr(message, 27), "control codes of the input reach the terminal");
+    OK(dies_at("{\"k\": \"a\"}\n\x1b[31m\n", 17, 2) && !strchr(message, 27),
+        "control codes of the input reach the terminal");
     char *deep = zalloc(1000001, 1);
     memset(deep, '[', 1000000), memcpy(deep, "{\"x\":", 5);
     OK(dies_at(deep, 1000000, 1), "a million levels");
@@ -113,7 +132,8 @@ static void long_strings(void)
     }
     buf_puts(&in, "]");
     read_k(&(Input){ in.s, in.n, &out });
-    OK(out.n == 2 * (N + 1) + N / 8 * 3 + 1 && !memcmp(out.s + N + 1, "\xC3\xA9\n\xC3\xA9\n", 6), "strings of a megabyte: %zu bytes", out.n);
+    OK(out.n == 2 * (N + 1) + N / 8 * 3 + 1 && !memcmp(out.s + N + 1, "\xC3\xA9\n\xC3\xA9\n", 6),
+        "strings of a megabyte: %zu bytes", out.n);
     OK(seconds() - start < 5, "three megabytes took %.1f s", seconds() - start);
     free(in.s), free(out.s);
 }
@@ -124,7 +144,8 @@ static void repair(Text t, Buf *out)
     for (size_t i = 0; i < t.n; ) {
         size_t good = 0;
         for (size_t n = 1; n <= 4 && n <= t.n - i && !good; n++) {
-            static const uint32_t FROM[] = { 0, 0, 0x80, 0x800, 0x10000 }, BELOW[] = { 0, 0x80, 0x800, 0x10000, 0x110000 };
+            static const uint32_t FROM[] = { 0, 0, 0x80, 0x800, 0x10000 },
+                BELOW[] = { 0, 0x80, 0x800, 0x10000, 0x110000 };
             const uint8_t *s = (const uint8_t *)t.s + i;
             uint32_t c = n == 1 ? s[0] : s[0] & (0x7Fu >> n);
             bool form = n == 1 ? s[0] < 0x80 : s[0] >> (7 - n) == (2 << n) - 2;
@@ -144,7 +165,8 @@ static bool round_trip(Text t)
     json_put(&raw, t);
     repair(t, &want), repair((Text){ raw.s, raw.n }, &clean);
     bool ok = json_skip(raw.s, raw.s + raw.n, 0) == raw.s + raw.n && json_text((Text){ raw.s, raw.n }, &back)
-              && same((Text){ back.s, back.n }, (Text){ want.s, want.n }) && same((Text){ raw.s, raw.n }, (Text){ clean.s, clean.n });
+              && same((Text){ back.s, back.n }, (Text){ want.s, want.n })
+                  && same((Text){ raw.s, raw.n }, (Text){ clean.s, clean.n });
     for (size_t i = 0; i < raw.n; i++) ok = ok && (uint8_t)raw.s[i] >= 32 && raw.s[i] != 127;
     free(raw.s), free(back.s), free(want.s), free(clean.s);
     return ok;
@@ -152,7 +174,8 @@ static bool round_trip(Text t)
 
 static void written_and_read(void)
 {
-    static const uint8_t LEAD[] = { 'a', '"', '\\', 0x7F, 0x80, 0xBF, 0xC0, 0xC1, 0xC2, 0xDF, 0xE0, 0xED, 0xEF, 0xF0, 0xF4, 0xF5, 0xFF, 0x90, 0x8F, 0x9F, 0xA0 };
+    static const uint8_t LEAD[] = { 'a', '"', '\\', 0x7F, 0x80, 0xBF, 0xC0, 0xC1, 0xC2, 0xDF, 0xE0, 0xED, 0xEF, 0xF0,
+        0xF4, 0xF5, 0xFF, 0x90, 0x8F, 0x9F, 0xA0 };
     uint64_t seed = 5;
     char s[64];
     int wrong = 0;
@@ -192,12 +215,18 @@ static bool puts_row(const char *object, const char *more, const char *want)
 static void rows_written(void)
 {
     OK(puts_row("{\"id\": 7, \"answer\":\"a\\u00e9\", \"x\": {\"y\":[1, 2]}, \"z\":null}", "\"correction\": \"c\"",
-                "{\"id\": 7, \"answer\": \"a\\u00e9\", \"x\": {\"y\":[1, 2]}, \"z\": null, \"correction\": \"c\"}\n"), "unknown keys stay, in order, as they were written");
-    OK(puts_row("{\"correction\": \"old\", \"id\": 7, \"action\": \"copy\", \"c\\u006frrection\": \"x\", \"last\": 1}", "\"correction\": \"c\", \"action\": \"correct\"",
-                "{\"id\": 7, \"last\": 1, \"correction\": \"c\", \"action\": \"correct\"}\n"), "an old correction and action give way");
-    OK(puts_row("{}", "\"correction\": \"c\"", "{\"correction\": \"c\"}\n") && puts_row("{ \"action\" : 1 }", "\"correction\": \"c\"", "{\"correction\": \"c\"}\n"), "nothing else");
-    OK(puts_row("{\n  \"id\": 7,\r\n  \"x\": [\n1,\n2 ]\n}", "\"correction\": \"c\"", "{\"id\": 7, \"x\": [ 1, 2 ], \"correction\": \"c\"}\n"), "one line for an object of many");
-    OK(puts_row("{\"id\": 1, \"id\": 2}", "\"correction\": \"c\"", "{\"id\": 1, \"id\": 2, \"correction\": \"c\"}\n"), "unknown keys are not judged");
+                "{\"id\": 7, \"answer\": \"a\\u00e9\", \"x\": {\"y\":[1, 2]}, \"z\": null, \"correction\": \"c\"}\n"),
+                    "unknown keys stay, in order, as they were written");
+    OK(puts_row("{\"correction\": \"old\", \"id\": 7, \"action\": \"copy\", \"c\\u006frrection\": \"x\", \"last\": 1}",
+        "\"correction\": \"c\", \"action\": \"correct\"",
+                "{\"id\": 7, \"last\": 1, \"correction\": \"c\", \"action\": \"correct\"}\n"),
+                    "an old correction and action give way");
+    OK(puts_row("{}", "\"correction\": \"c\"", "{\"correction\": \"c\"}\n")
+        && puts_row("{ \"action\" : 1 }", "\"correction\": \"c\"", "{\"correction\": \"c\"}\n"), "nothing else");
+    OK(puts_row("{\n  \"id\": 7,\r\n  \"x\": [\n1,\n2 ]\n}", "\"correction\": \"c\"",
+        "{\"id\": 7, \"x\": [ 1, 2 ], \"correction\": \"c\"}\n"), "one line for an object of many");
+    OK(puts_row("{\"id\": 1, \"id\": 2}", "\"correction\": \"c\"", "{\"id\": 1, \"id\": 2, \"correction\": \"c\"}\n"),
+        "unknown keys are not judged");
 }
 
 int main(void)

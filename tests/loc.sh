@@ -37,6 +37,6 @@ END {
         l += lines[i]; c += codes[i]; m += comment[i]
     }
     row("total", l, c, m)
-    printf "\nA line with any code on it is a line of code, also where a comment stands behind it (%d lines do both); a line with nothing\n", mixed
-    print "but comment is a line of comment; an empty line is neither."
+    printf "\nA line with any code on it is a line of code, also where a comment stands behind it (%d lines have\n", mixed
+    print "both); a line with nothing but comment is a line of comment; an empty line is neither."
 }' "${1:-aligner.c}"

@@ -1,42 +1,40 @@
 #!/usr/bin/env bash
-# run.sh - runs every test that was built, one after the other, adds up their "N passed, N failed" lines and closes with the sum.
-# Runs from the project's root; $B is the build folder (build unless set), so that a sanitizer build uses the same script.
+# run.sh - runs every test that was built, adds up their "N passed, N failed" lines and closes with the sum; exit 1 where one
+# failed. `make test` runs it. $B is the build folder (build unless set), so that a sanitizer build uses the same script.
 set -u
 cd "$(dirname "$0")/.." || exit 1
-B=${B:-build}
-export B ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0}       # a program that dies with a message leaves its memory to the system
+export B=${B:-build} ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0}      # a program that dies leaves its memory to the system
 out=$(mktemp) || exit 1
 trap 'rm -f "$out"' EXIT
-passed=0 failed=0 silent='' skipped=''
+passed=0 failed=0 died='' skipped=''
 TIMEFORMAT=%1R
 
 run() {                                 # run NAME COMMAND...
-    local name=$1 status seconds counts p f
+    local name=$1 status seconds p f skips note=''
     shift
     seconds=$( { time "$@" > "$out" 2>&1 < /dev/null; } 2>&1; exit $?)
     status=$?
-    counts=$(sed -n 's/.*[^0-9]\([0-9][0-9]*\) passed, \([0-9][0-9]*\) failed$/\1 \2/p; s/^\([0-9][0-9]*\) passed, \([0-9][0-9]*\) failed$/\1 \2/p' "$out")
-    p=$(echo "$counts" | awk '{ p += $1 } END { print p + 0 }')
-    f=$(echo "$counts" | awk '{ f += $2 } END { print f + 0 }')
-    if [ -z "$counts" ] || { [ $status != 0 ] && [ "$f" = 0 ]; }; then      # it died before, or after, its count
-        f=$((f + 1)) silent="$silent $name"
+    read -r p f < <(awk '/(^|[^0-9])[0-9]+ passed, [0-9]+ failed$/ { p += $(NF - 3); f += $(NF - 1); n++ }
+                         END { print n ? p : -1, f + 0 }' "$out")
+    if [ "$p" = -1 ] || { [ $status != 0 ] && [ "$f" = 0 ]; }; then    # it died before, or behind, its count
+        [ "$p" != -1 ] || p=0
+        f=$((f + 1)) died="$died $name" note="   exit $status"
     fi
+    printf '%-18s %8d passed %4d failed %7s s%s\n' "$name" "$p" "$f" "$(echo "$seconds" | tail -n 1)" "$note"
     [ "$f" = 0 ] || sed 's/^/    /' "$out"
-    grep -i '^skipped' "$out" | sed "s/^/    /" | grep -q . && skipped="$skipped$(grep -i '^skipped' "$out" | sed "s/^/  $name /")"$'\n'
-    printf '%-22s %7d passed %5d failed %7s s%s\n' "$name" "$p" "$f" "$seconds" "$([ $status = 0 ] || echo "   (exit $status)")"
+    skips=$(grep '^skipped' "$out" | sed "s/^/    $name: /")
+    [ -z "$skips" ] || skipped="$skipped$skips"$'\n'
     passed=$((passed + p)) failed=$((failed + f))
 }
 
 for test in "$B"/tests/*; do
-    [ -f "$test" ] && [ -x "$test" ] || continue
-    [ "${test##*/}" = fuzz ] || run "${test##*/}" "$test"
+    if [ -f "$test" ] && [ -x "$test" ] && [ "${test##*/}" != fuzz ]; then run "${test##*/}" "$test"; fi
 done
-for script in one_line cli; do
-    [ ! -e tests/$script.sh ] || run $script.sh tests/$script.sh
-done
+run one_line.sh tests/one_line.sh
+run cli.sh tests/cli.sh
 run "world selftest" "$B/world" selftest
 
-[ -z "$skipped" ] || printf '\nskipped:\n%s' "$skipped"
-[ -z "$silent" ] || printf '\ndied, or failed without a count:%s\n' "$silent"
+[ -z "$skipped" ] || printf 'not everything ran:\n%s' "$skipped"
+[ -z "$died" ] || echo "died, or failed without a count:$died"
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

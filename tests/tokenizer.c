@@ -1,4 +1,5 @@
-// tokenizer.c - merges worked by hand, round trips on any bytes, the heap against a naive merge, the trainer, its files.
+// tokenizer.c - merges worked by hand, round trips on any bytes, the heap against a naive merge, the trainer, its
+// files.
 #include "test.h"
 
 typedef struct { const char *s; float score; } Piece;
@@ -21,7 +22,8 @@ static bool encodes(const Tokenizer *k, const char *t, const char *pieces)
     Buf all = { 0 };
     encode(k, text(t), &ids);
     buf_add(&all, "", 0);
-    for (int i = 0; i < ids.n; i++) buf_puts(&all, i ? "|" : ""), buf_add(&all, k->piece[ids.a[i]].s, k->piece[ids.a[i]].n);
+    for (int i = 0; i < ids.n; i++)
+        buf_puts(&all, i ? "|" : ""), buf_add(&all, k->piece[ids.a[i]].s, k->piece[ids.a[i]].n);
     bool ok = !strcmp(all.s, pieces);
     if (!ok) printf("\"%s\" became %s\n", t, all.s);
     free(ids.a), free(all.s);
@@ -33,7 +35,8 @@ static bool round_trip(const Tokenizer *k, Text t)
     Ids ids = { 0 };
     encode(k, t, &ids);
     bool inside = true;
-    for (int i = 0; i < ids.n; i++) inside = inside && ids.a[i] >= BYTE0 && ids.a[i] < k->V;       // never a control token
+    // never a control token
+    for (int i = 0; i < ids.n; i++) inside = inside && ids.a[i] >= BYTE0 && ids.a[i] < k->V;
     Buf back = decode_all(k, ids.a, ids.n);
     bool ok = inside && same(t, (Text){ back.s, back.n });
     free(ids.a), free(back.s);
@@ -43,7 +46,8 @@ static bool round_trip(const Tokenizer *k, Text t)
 static void worked_by_hand(void)
 {
     Tokenizer k;
-    vocabulary(&k, (Piece[]){ { " ", -9 }, { "a", -9 }, { "b", -9 }, { "c", -9 }, { "\xC3\xA9", -9 }, { "ab", -1 }, { "bc", 0 }, { "aa", -2 },
+    vocabulary(&k, (Piece[]){ { " ", -9 }, { "a", -9 }, { "b", -9 }, { "c", -9 }, { "\xC3\xA9", -9 }, { "ab", -1 },
+        { "bc", 0 }, { "aa", -2 },
                { " a", -3 }, { "abc", -4 }, { " aa", -5 }, { "c\xC3\xA9", -5 } }, 12);
     OK(encodes(&k, "", ""), "empty text has no tokens, not even the space");
     OK(encodes(&k, "b", " |b"), "a space stands in front");
@@ -57,7 +61,8 @@ static void worked_by_hand(void)
     OK(encodes(&k, "x", " |<0x78>"), "an unknown character becomes its byte");
     OK(encodes(&k, "\xE2\x82\xAC" "a", " |<0xE2>|<0x82>|<0xAC>|a"), "an unknown character becomes its three bytes");
     OK(encodes(&k, "\xC3", " |<0xC3>"), "half a character becomes a byte");
-    OK(encodes(&k, "<s></s>\n<s>\n", " |<0x3C>|<0x73>|<0x3E>|<0x3C>|<0x2F>|<0x73>|<0x3E>|<0x0A>|<0x3C>|<0x73>|<0x3E>|<0x0A>"),
+    OK(encodes(&k, "<s></s>\n<s>\n",
+        " |<0x3C>|<0x73>|<0x3E>|<0x3C>|<0x2F>|<0x73>|<0x3E>|<0x0A>|<0x3C>|<0x73>|<0x3E>|<0x0A>"),
        "text never becomes a control token");
     OK(encodes(&k, "<0x41>", " |<0x3C>|<0x30>|<0x78>|<0x34>|<0x31>|<0x3E>"), "nor does it become a byte by its name");
     tokenizer_free(&k);
@@ -82,7 +87,8 @@ static void encode_naively(const Tokenizer *k, Text t, Ids *out)
         float score = -INFINITY;
         for (int i = 0; i + 1 < n; i++)
             for (int id = FIRST_PIECE; id < k->V; id++)
-                if (same(k->piece[id], (Text){ sym[i].s, sym[i].n + sym[i + 1].n }) && k->score[id] > score) best = i, score = k->score[id];
+                if (same(k->piece[id], (Text){ sym[i].s, sym[i].n + sym[i + 1].n }) && k->score[id] > score)
+                    best = i, score = k->score[id];
         if (best < 0) break;
         sym[best].n += sym[best + 1].n;
         memmove(sym + best + 1, sym + best + 2, (size_t)(n - best - 2) * sizeof *sym), n--;
@@ -104,7 +110,8 @@ static void random_text(Buf *b, const char *const *part, int n_parts, int n, uin
 
 static void heap_against_naive(void)
 {
-    static const char *const PART[] = { "a", "b", "c", " ", "\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80", "\xC3", "\x80", "\xF0\x9F" };
+    static const char *const PART[] = { "a", "b", "c", " ", "\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80", "\xC3",
+        "\x80", "\xF0\x9F" };
     uint64_t seed = 1;
     int wrong = 0, broken = 0;
     for (int round = 0; round < 60; round++) {
@@ -134,8 +141,9 @@ static void heap_against_naive(void)
     OK(!broken, "%d of 3000 texts do not come back", broken);
 }
 
-static const char STORY[] = "The cat sat on the mat. The other cat ate 12 apples, 345 pears and the hat.\n<s></s> <unk> <0x41>\n<s>\n</s>\n"
-                            "na\xC3\xAFve caf\xC3\xA9: 10 \xE2\x82\xAC; na\xC3\xAFve caf\xC3\xA9s cost 200 \xE2\x82\xAC\n</s>\n<s> the cat, the mat\n";
+static const char STORY[] = "The cat sat on the mat. The other cat ate 12 apples, 345 pears and the hat.\n"
+                            "<s></s> <unk> <0x41>\n<s>\n</s>\nna\xC3\xAFve caf\xC3\xA9: 10 \xE2\x82\xAC; "
+                            "na\xC3\xAFve caf\xC3\xA9s cost 200 \xE2\x82\xAC\n</s>\n<s> the cat, the mat\n";
 
 static void random_bytes(void)
 {
@@ -149,7 +157,8 @@ static void random_bytes(void)
         t.n = 0, buf_add(&t, "", 0);
         for (int n = (int)(random_u64(&seed) % 100); n > 0; n--) {
             uint64_t r = random_u64(&seed);
-            buf_add(&t, i % 2 && r % 4 ? &STORY[(r >> 8) % (sizeof STORY - 1)] : (char *)&(uint8_t){ (uint8_t)(r >> 8) }, 1);
+            buf_add(&t, i % 2 && r % 4 ? &STORY[(r >> 8) % (sizeof STORY - 1)]
+                : (char *)&(uint8_t){ (uint8_t)(r >> 8) }, 1);
         }
         buf_puts(&t, TAIL[i % 7]);
         broken += !round_trip(&k, (Text){ t.s, t.n });
@@ -159,7 +168,8 @@ static void random_bytes(void)
         char two[2] = { (char)b, (char)b };
         OK(round_trip(&k, (Text){ two, 1 }) && round_trip(&k, (Text){ two, 2 }), "the byte %d does not come back", b);
     }
-    OK(round_trip(&k, text(" a")) && round_trip(&k, text("  ")) && round_trip(&k, text(" ")), "spaces in front do not come back");
+    OK(round_trip(&k, text(" a")) && round_trip(&k, text("  ")) && round_trip(&k, text(" ")),
+        "spaces in front do not come back");
     free(t.s), tokenizer_free(&k);
 }
 
@@ -178,7 +188,8 @@ static bool trains(const char *t, int V, const char *const *want)
     bool ok = true;
     for (int id = FIRST_PIECE; id < V; id++) {
         bool good = same(k.piece[id], text(want[id - FIRST_PIECE])) && k.score[id] == (float)(FIRST_PIECE - id);
-        if (!good) printf("piece %d is \"%.*s\", score %g\n", id, (int)k.piece[id].n, k.piece[id].s, (double)k.score[id]);
+        if (!good) printf("piece %d is \"%.*s\", score %g\n", id, (int)k.piece[id].n, k.piece[id].s,
+            (double)k.score[id]);
         ok = ok && good;
     }
     tokenizer_free(&k);
@@ -201,7 +212,8 @@ static void train_hint(const void *p)
 
 static void trainer(const char *path)
 {
-    // Words "aab", " aab", " ab". Pairs: ab 3, aa 2, " a" 2. After ab: a+ab 2, " "+a 1, " "+ab 1; then " ab" is shorter than " aab".
+    // Words "aab", " aab", " ab". Pairs: ab 3, aa 2, " a" 2. After ab: a+ab 2, " "+a 1, " "+ab 1; then " ab" is shorter
+    // than " aab".
     OK(trains("aab aab ab", 265, (const char *[]){ "ab", "aab", " ab", "a", "b", " " }), "three merges by hand");
     // Words "aabb", " bbaa". aa and bb both 2: byte order. Then aa+bb, bb+aa, " "+bb all 1: the fewest bytes.
     OK(trains("aabb bbaa", 265, (const char *[]){ "aa", "bb", " bb", "a", "b", " " }), "ties by length and byte order");
@@ -213,7 +225,8 @@ static void trainer(const char *path)
     for (int id = FIRST_PIECE; id < k.V; id++) {
         Text t = k.piece[id];
         bool digit = false, control = false, special = false;
-        for (size_t i = 0; i < t.n; i++) digit = digit || (t.s[i] >= '0' && t.s[i] <= '9'), control = control || (uint8_t)t.s[i] < 32;
+        for (size_t i = 0; i < t.n; i++)
+            digit = digit || (t.s[i] >= '0' && t.s[i] <= '9'), control = control || (uint8_t)t.s[i] < 32;
         for (int i = 0; i < FIRST_PIECE; i++) special = special || same(t, k.piece[i]);
         special = special || same(t, text("<s>")) || same(t, text("</s>"));
         OK(!(digit && t.n > 1) && !control && !special, "piece %d is \"%.*s\"", id, (int)t.n, t.s);
@@ -221,7 +234,8 @@ static void trainer(const char *path)
     OK(round_trip(&k, text(STORY)), "the text that it learnt from does not come back");
     tokenizer_free(&k), tokenizer_free(&again), tokenizer_free(&loaded);
 
-    // "\xC3" and a letter are no character: pieces of it would be no UTF-8, which other readers of the GGUF file refuse.
+    // "\xC3" and a letter are no character: pieces of it would be no UTF-8, which other readers of the GGUF file
+    // refuse.
     tokenizer_train(&k, text("ab ab \xC3x \xC3x \xE2xy \xE2xy \xFF\xFF ababab aabb"), 267);
     for (int id = FIRST_PIECE; id < k.V; id++) {
         Buf b = { 0 };
@@ -232,7 +246,8 @@ static void trainer(const char *path)
     tokenizer_free(&k);
     OK(dies(train_too_many, "a few words only"), "more pieces than the text yields: %s", message);
     OK(dies(train_too_many, ""), "no text at all: %s", message);
-    OK(dies(train_too_many, "abcdefghij") && !dies(train_hint, "abcdefghij"), "the size that is named does not work: %s", message);
+    OK(dies(train_too_many, "abcdefghij") && !dies(train_hint, "abcdefghij"),
+        "the size that is named does not work: %s", message);
 }
 
 static void load(const void *path)
@@ -258,19 +273,22 @@ static void loading_errors(const char *path)
     vocabulary(&k, (Piece[]){ { "a", -1 }, { "b", -2 }, { "ab", 0 } }, 3);
     tokenizer_save(&k, path);
     Buf f = read_all(path, NULL);
-    size_t ab = f.n - 10, b = ab - 9, a = b - 9, FF = a - 6;       // pieces: { score, length, bytes }; FF: the bytes of <0xFF>
+    // pieces: { score, length, bytes }; FF: the bytes of <0xFF>
+    size_t ab = f.n - 10, b = ab - 9, a = b - 9, FF = a - 6;
     OK(!dies(load, path) && !*message, "the good file: %s", message);
     OK(dies(load, "build/no/such/file"), "a missing file: %s", message);
     OK(dies(load, "build"), "a folder: %s", message);
     size_t end[] = { 0, 3, FF - 8, ab + 7, f.n - 1 };
-    for (int i = 0; i < 5; i++) write_text(path, f.s, end[i]), OK(dies(load, path), "cut off at %zu: %s", end[i], message);
+    for (int i = 0; i < 5; i++)
+        write_text(path, f.s, end[i]), OK(dies(load, path), "cut off at %zu: %s", end[i], message);
     OK(refused(path, &f, ab + 4, "\xFF\xFF\xFF\xFF", 4), "a length of 4 GB: %s", message);
     OK(refused(path, &f, ab, "\0\0\xC0\x7F", 4), "a score that is NaN: %s", message);
     OK(refused(path, &f, b + 8, "a", 1), "the same piece twice: %s", message);
     OK(refused(path, &f, FF + 4, "E", 1), "<0xFE> twice, <0xFF> missing: %s", message);
     OK(refused(path, &f, FF + 4, "\n", 1), "a message that quotes a newline is one line all the same: %s", message);
     OK(refused(path, &f, FF + 4, "\x1b", 1) && !strchr(message, 27), "a message brings control codes to the terminal");
-    buf_add(&f, "\0\0\0\0\0\0\0", 8), write_text(path, f.s, f.n), OK(dies(load, path), "a piece without bytes: %s", message);
+    buf_add(&f, "\0\0\0\0\0\0\0", 8), write_text(path, f.s, f.n),
+        OK(dies(load, path), "a piece without bytes: %s", message);
     free(f.s), tokenizer_free(&k), remove(path);
 }
 
@@ -283,7 +301,8 @@ static void long_texts(void)
     Tokenizer k;
     Buf b = { 0 };
     uint64_t seed = 3;
-    vocabulary(&k, (Piece[]){ { "a", 0 }, { "aa", -1 }, { "aaaa", -2 }, { "aaaaaaaa", -3 }, { "aaaaaaaaaaaaaaaa", -4 } }, 5);
+    vocabulary(&k, (Piece[]){ { "a", 0 }, { "aa", -1 }, { "aaaa", -2 }, { "aaaaaaaa", -3 },
+        { "aaaaaaaaaaaaaaaa", -4 } }, 5);
     double start = seconds();
     memset(t, 'a', N);
     OK(round_trip(&k, (Text){ t, N }), "a megabyte of one letter");
@@ -292,7 +311,8 @@ static void long_texts(void)
     OK(round_trip(&k, (Text){ t, N }), "a megabyte of random bytes");
     random_text(&b, PART, 4, N / 5, &seed);
     OK(round_trip(&k, (Text){ b.s, b.n }), "a megabyte of words");
-    OK(seconds() - start < 15, "three megabytes took %.1f s", seconds() - start);       // 1 s here, several under sanitizers
+    // 1 s here, several under sanitizers
+    OK(seconds() - start < 15, "three megabytes took %.1f s", seconds() - start);
     free(b.s), tokenizer_free(&k);
 }
 
@@ -310,7 +330,8 @@ int main(void)
     else {
         Tokenizer k;
         tokenizer_load(&k, "tokenizer.bin");
-        OK(round_trip(&k, text(STORY)) && round_trip(&k, text("\xFF\x80 broken \xC3")), "tokenizer.bin does not bring a text back");
+        OK(round_trip(&k, text(STORY)) && round_trip(&k, text("\xFF\x80 broken \xC3")),
+            "tokenizer.bin does not bring a text back");
         tokenizer_free(&k);
     }
     return done("tokenizer");

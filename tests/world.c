@@ -1896,11 +1896,38 @@ static void add_foreign(Rng *r, bool exam, Text *t)
     }
 }
 
+static char *token[4096];                            /* the tokenizer's merged pieces: warm-up text is made of them, too */
+static int tokens;
+
+/* Reads the pieces of a tokenizer.bin: u32, then { f32 score, u32 length, bytes } to the end; the first 259 are no text.
+ * A piece that text never uses as such would otherwise never be trained to be copied. */
+static void load_pieces(const char *path)
+{
+    FILE *f = fopen(path, "rb");
+    unsigned char head[8], text[256];
+    if (!f || fread(head, 1, 4, f) != 4) die("cannot read the tokenizer %s", path);
+    for (int id = 0; fread(head, 1, 8, f) == 8; id++) {
+        uint32_t n = head[4] | (uint32_t)head[5] << 8 | (uint32_t)head[6] << 16 | (uint32_t)head[7] << 24;
+        if (n >= sizeof text || fread(text, 1, n, f) != n) die("%s is no tokenizer.bin", path);
+        if (id < 259 || tokens == COUNT(token) || memchr(text, '\n', n) || memchr(text, 0, n)) continue;
+        token[tokens] = grow(NULL, n + 1);
+        memcpy(token[tokens], text, n);
+        token[tokens++][n] = 0;
+    }
+    fclose(f);
+    if (!tokens) die("%s has no pieces; make it with `aligner tokenizer`", path);
+}
+
 /* Words of the world's pool, or groups of letters cut from them, or single letters: text whose characters return. */
 static void add_random(Rng *r, int words, Text *t)
 {
-    int mode = below(r, 6);
+    int mode = below(r, 10);
     const char *again = pool[below(r, pooled)];
+    if (mode > 5 && tokens) {                        /* pieces of the vocabulary, whatever they are */
+        for (int i = 0; i < words && t->n < 220; i++) put(t, token[below(r, tokens)]);
+        return;
+    }
+    mode %= 6;
     for (int i = 0; i < words; i++) {
         if (i) put(t, mode == 5 ? ((const char *[]){ " ", ", ", "-", "/", "; " })[below(r, 5)] : " ");
         const char *w = pool[below(r, pooled)];
@@ -2096,6 +2123,7 @@ static void close_file(FILE *f, const char *name)
 }
 
 enum {
+    CORPUS_ROWS = 20000,
     TRAIN_ROWS = 40000,
     IDENTITY_ROWS = 40000,
     UPSTREAM_ROWS = 30000,
@@ -2211,13 +2239,32 @@ static void paste_row(Rng *r, Row *row)
     KEEP(row->meaning, "foreign");
 }
 
+/* Writes clean rows of the world, nothing pasted, nothing improvised: what the tokenizer is trained on. */
+static void cmd_corpus(const char *path)
+{
+    Rng r = { 20240201 };
+    Row *row = grow(NULL, sizeof *row);
+    Topic t;
+    Plan p;
+    FILE *f = fopen(path, "wb");
+    if (!f) die("cannot open %s: %s", path, strerror(errno));
+    for (int i = 0; i < CORPUS_ROWS; i++) {
+        Kind k = draw_kind(&r);
+        do make_row(&r, k, draw_speaker(&r, false), false, false, row, &t, &p); while (row->heldout || exam_side(row->q.s, row->y_o.s));
+        write_row(f, row, WITH_ANSWER | WITH_CORRECTION);
+    }
+    close_file(f, path);
+    free(row);
+}
+
 /* Writes all files, one after the other from one generator: the order of this function is part of the data. */
-static void cmd_make(const char *dir)
+static void cmd_make(const char *dir, const char *tokenizer)
 {
     Rng r = { 20240202 };
     Row *row = grow(NULL, sizeof *row), *demo = grow(NULL, DEMOS * sizeof *demo);
     Set once = { 0 }, exam = { 0 }, asked = { 0 }, trained = { 0 };
     bool taken[DEMOS] = { false };
+    load_pieces(tokenizer);
     if (mkdir(dir, 0777) && errno != EEXIST) die("cannot make %s: %s", dir, strerror(errno));
 
     FILE *f = open_in(dir, "train.jsonl", "wb");
@@ -3585,7 +3632,8 @@ static int cmd_rows(const char *path, int n)
 /* Exit code 2: the command line was wrong. */
 static int usage(void)
 {
-    fputs("usage: world make DIR\n"
+    fputs("usage: world corpus F.jsonl\n"
+          "       world make DIR tokenizer.bin\n"
           "       world judge [--json] [--train DIR/train.jsonl] F.jsonl ...\n"
           "       world check DIR\n"
           "       world selftest\n"
@@ -3597,6 +3645,7 @@ static int usage(void)
 static void free_pool(void)
 {
     for (int i = 0; i < pooled; i++) free(pool[i]);
+    for (int i = 0; i < tokens; i++) free(token[i]);
     free(known_word);
     free(known_pair);
 }
@@ -3613,7 +3662,8 @@ int main(int argc, char **argv)
     }
     load_facts();
     load_pool();
-    if (!strcmp(command, "make") && argc == 3) cmd_make(argv[2]);
+    if (!strcmp(command, "corpus") && argc == 3) cmd_corpus(argv[2]);
+    else if (!strcmp(command, "make") && argc == 4) cmd_make(argv[2], argv[3]);
     else if (!strcmp(command, "judge") && files) status = cmd_judge(argc - 2, argv + 2);
     else if (!strcmp(command, "check") && argc == 3) status = cmd_check(argv[2]);
     else if (!strcmp(command, "selftest") && argc == 2) load_judge(), status = cmd_selftest();
