@@ -38,7 +38,7 @@ mkdir -p "$data"
 if [ ! -f "$dir/tokenizer.bin" ]; then
     echo "== tokenizer" >&2
     build/world corpus "$data/corpus.jsonl"
-    build/aligner tokenizer --data "$data/corpus.jsonl" --vocab 2048 --prompt short --out "$dir/tokenizer.part"
+    build/aligner tokenizer --data "$data/corpus.jsonl" --vocab 3072 --prompt short --out "$dir/tokenizer.part"
     cmp "$dir/tokenizer.part" tokenizer.bin || { echo "tokenizer.bin is not what this world gives" >&2; exit 1; }
     mv "$dir/tokenizer.part" "$dir/tokenizer.bin"
 fi
@@ -54,15 +54,15 @@ fi
 # again: the Aligner is stacked on them. Nothing that they write is in the Aligner's data.
 new="--tokenizer tokenizer.bin --prompt short --tied --context 256"
 stage upstream-small sft $new --dim 64 --layers 2 --heads 2 --hidden 176 --data "$data/upstream.jsonl" \
-    --tokens 1024 --steps "$(steps 600 60)" --lr 3e-3
+    --tokens 1024 --steps "$(steps 400 60)" --lr 3e-3
 stage upstream sft $new --dim 96 --layers 3 --heads 3 --hidden 264 --data "$data/upstream.jsonl" \
-    --tokens 1024 --steps "$(steps 900 60)" --lr 3e-3
+    --tokens 1024 --steps "$(steps 700 60)" --lr 3e-3
 
 # Residual correction, p. 3: first the identity, from short texts to long ones, then copy or correct (Eq. 4).
 stage warmup warmup $new --dim 128 --layers 3 --heads 4 --hidden 352 --data "$data/identity.jsonl" \
-    --tokens 1024 --grow-below 0.7 --steps "$(steps 800 150)" --lr 2e-3
+    --tokens 1024 --grow-below 0.7 --steps "$(steps 1300 150)" --lr 2e-3
 stage aligner aligner --init "$models/warmup.gguf" --data "$data/train.jsonl" \
-    --tokens 1024 --steps "$(steps 4000 200)" --lr 2e-3
+    --tokens 1024 --steps "$(steps 5500 200)" --lr 2e-3
 
 # The examination. Speakers bring their answers; the real models are asked first.
 if [ ! -f "$exam/table.md" ]; then
