@@ -19,9 +19,9 @@
               2 tokenizer      byte-pair encoding: files, encode, decode, trainer                         chapters 1, 5, 6, 7
               3 kernels        each forward with its backward below it; the matmul last                   are one sitting;
               4 model          configuration, one table of tensors, GGUF files                            2, 3, 4 are machinery
-              5 passes         forward, loss and backward over the layers                                 to look up; 8 and 9
-              6 training       Q-A-C files, packed batches, AdamW, the loop, resume                       are left for what the
-              7 generating     sampler, draft-verified decoding, correct()                                paper compares with
+              5 passes         forward, loss and backward over the layers                                 to look up; 8 (DPO,
+              6 training       Q-A-C files, packed batches, AdamW, the loop, resume                       RLHF) and 9 (steering)
+              7 generating     sampler, draft-verified decoding, correct()                                are not written yet
              10 command line   main reads like a table of contents
 
    Policies.  Memory: sized once before a loop starts; nothing is allocated inside a pass or a step. Numbers: f32, every sum
@@ -86,7 +86,7 @@ static Row aligner(const Model *m, Triple t)
 typedef Row (*Objective)(const Model *, Triple);
 
 // The loss of all three: next-token cross-entropy, mean over the target tokens of a batch (chapter 5 computes it for packed
-// batches). The condition carries no loss: that is the official code's -100 labels, and the only mask there is.
+// batches). The condition carries no loss: that is the official code's -100 labels, and the only mask of the loss.
 
 // Why Eq. (4) is enough. Upstream and Aligner together are one policy, Eq. (2), p. 3:
 //
@@ -103,7 +103,7 @@ static const char *correct(Model *mu, Text x, Text y_o, Buf *y_c);      // y_c ~
 static void buf_add(Buf *b, const void *s, size_t n);                    // appends n bytes
 
 // One draw from the composed policy pi'(. | x) of Eq. (2): the upstream answers, the Aligner copies or corrects. Only text
-// passes between them, so each may have its own tokenizer. Returns NULL, or why y_c had to stay y_o; false answers are empty.
+// passes between them, so each may have its own tokenizer. Returns NULL, or why y_c had to stay y_o (or what there is of it).
 static const char *composed_policy(Model *pi, Model *mu, Text x, Buf *y_o, Buf *y_c)
 {
     if (!answer_to(pi, x, y_o)) {
@@ -2323,7 +2323,7 @@ static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOpti
 
 /* ============================================================================================================
    Chapter 7. Generating.  The sampler; decoding that takes y_o for a draft of y_c; correct() and answer_to(), which chapter 1
-   promised; the examination of an Aligner against gold corrections. */
+   promised; what `eval` counts; the coloured diff. */
 
 typedef struct {
     double temperature, top_p, frequency_penalty;       // temperature 0: greedy

@@ -3,7 +3,7 @@
 #
 #   `name()`             a function (or macro) of aligner.c or of tests/
 #   tests/x.c, a link    a file; so is a bare name such as `train.sh` between backticks
-#   `make x`             a target of the Makefile
+#   `make x`             a target of the Makefile (also behind four blanks, as a command to type)
 #   `./train.sh x`       an argument that train.sh takes
 #   `--option`           an option of aligner.c or of a program in tests/
 cd "$(dirname "$0")/.." || exit 1
@@ -49,7 +49,8 @@ for page in docs/*.md; do
         result $? "$page" "a link leads to docs/$path, which is not there"
     done
     for target in $(sed -n 's/^make  *\([^;&#|]*\).*/\1/p' "$tmp/commands" | tr ' ' '\n' | grep -v -e '^-' -e = -e '^$' | sort -u); do
-        grep -q "^$target *:" Makefile
+        case $target in build/*) target="\$(B)/${target#build/}" ;; esac
+        awk -v t="$target:" 'index($0, t) == 1 { found = 1 } END { exit !found }' Makefile
         result $? "$page" "the Makefile has no target $target"
     done
     for argument in $(sed -n 's/^\.\/train\.sh  *\([a-z][a-z-]*\).*/\1/p' "$tmp/commands" | sort -u); do

@@ -2,17 +2,22 @@
    good answer and to correct a bad one. Whether it does can be counted only where somebody knows, for every answer,
    what is wrong with it. This file is a world small enough for that: some seven hundred facts, requests that need
    judgement, notices to be read, things nobody knows, small talk. It speaks as twelve upstream models that err in
-   ways of their own, writes down what each should have said, and judges any answer on the paper's three H. world
-   make DIR the data: train, identity, upstream, exam, exam_real, demo (all .jsonl) world judge F.jsonl ... share
-   good before and after, Eq. (5), copies, corrections; --train F adds the baselines world check DIR fails where the
-   examination leaks into the training data world selftest every gold correction passes, every planted defect fails
-   on its own H only world rows F.jsonl N N evenly spaced rows as a markdown table How to read it: 1 tools, 2
-   content (tables; skim them), 3 topics (what a question is about), 4 answers (good ones and defects), 5 rows, 6
-   text from outside the world, 7 the files that are made, 8 JSON, 9 the judge, 10 reports, 11 main. x, y_o and y_c
-   are the paper's question, original answer and correction. A row is residual: y_c is y_o with the least edit that
-   makes it good; and y_c is a function of (x, y_o): two rows with the same question and answer have the same
-   correction. Everything is drawn from one generator of our own, so the files are the same, bit for bit, on every
-   machine. Texts of the world live in fixed buffers and die when they overflow; texts from files are never trusted. */
+   ways of their own, writes down what each should have said, and judges any answer on the paper's three H.
+
+     world corpus F.jsonl            clean rows of the world, from which the tokenizer is trained
+     world make DIR tokenizer.bin    the data: train, identity, upstream, exam, exam_real, demo (all .jsonl)
+     world check DIR                 fails where the examination leaks into the training data
+     world judge F.jsonl ...         share good before and after, Eq. (5), copies, corrections; --train F adds baselines
+     world selftest                  every gold correction passes, every planted defect fails on its own H only
+     world rows F.jsonl N            N evenly spaced rows as a markdown table
+
+   How to read it: 1 tools, 2 content (tables; skim them), 3 topics (what a question is about), 4 answers (good ones
+   and defects), 5 rows, 6 text from outside the world, 7 the files that are made, 8 JSON, 9 the judge, 10 reports,
+   11 main. x, y_o and y_c are the paper's question, original answer and correction. A row is residual: y_c is y_o
+   with the least edit that makes it good; and y_c is a function of (x, y_o): two rows with the same question and
+   answer have the same correction. Everything is drawn from one generator of our own, so the files are the same, bit
+   for bit, on every machine. Texts of the world live in fixed buffers and die when they overflow; texts from files
+   are never trusted. */
 
 #include <ctype.h>
 #include <errno.h>
