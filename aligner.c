@@ -219,12 +219,26 @@ static Buf read_all(const char *path, FILE *f)
     return b;
 }
 
+static Buf joined(const char *a, const char *b) { Buf s = { 0 }; buf_puts(&s, a), buf_puts(&s, b); return s; }
+
+// A file in memory, read from the front; need() gives the next n bytes of it, or dies where fewer are left.
+typedef struct { const char *path; const uint8_t *p; size_t n, at; } File;
+
+static const uint8_t *need(File *f, uint64_t n, const char *what)
+{
+    CHECK(n <= f->n - f->at, "%s: ends inside %s (%llu bytes wanted, %zu left); copy the file again", f->path, what,
+          (unsigned long long)n, f->n - f->at);
+    const uint8_t *p = f->p + f->at;
+    f->at += (size_t)n;
+    return p;
+}
+
+static uint32_t read_u32(File *f, const char *what) { uint32_t v; memcpy(&v, need(f, 4, what), 4); return v; }
+
 // Writes the parts to a temporary file beside path, then renames it: nobody ever sees half a file.
 static void write_file(const char *path, int n_parts, const Text *part)
 {
-    Buf temp = { 0 };
-    buf_puts(&temp, path);
-    buf_puts(&temp, ".tmp");
+    Buf temp = joined(path, ".tmp");
     FILE *f = fopen(temp.s, "wb");
     CHECK(f, "cannot write %s: %s; name a folder that exists and can be written", temp.s, strerror(errno));
     bool ok = true;
@@ -311,6 +325,7 @@ static void tokenizer_index(Tokenizer *k, const char *path)
     for (int id = FIRST_PIECE; id < k->V; id++) {
         Text t = k->piece[id];
         CHECK(t.n > 0 && t.n <= 1024, "%s: piece %d has %zu bytes; 1 to 1024 were expected", path, id, t.n);
+        CHECK(!strstr(t.s, GGUF_SPACE), "%s: piece %d holds U+2581, which stands for a space in GGUF files", path, id);
         CHECK(isfinite(k->score[id]), "%s: piece %d has a score that is no finite number", path, id);
         size_t i = find_slot(k, t);
         CHECK(k->slot[i] < 0, "%s: pieces %d and %d are both \"%.*s\"; pieces must be unique", path, k->slot[i], id, (int)t.n, t.s);
@@ -322,28 +337,22 @@ static void tokenizer_index(Tokenizer *k, const char *path)
 // Reads tokenizer.bin: u32 longest, then { f32 score, u32 n, n bytes } to the end of the file (llama2.c's layout).
 static void tokenizer_load(Tokenizer *k, const char *path)
 {
-    Buf f = read_all(path, NULL);
-    Text *piece = NULL;
-    float *score = NULL;
-    size_t cap_p = 0, cap_s = 0, n = 0, at = 4;
-    CHECK(f.n >= 4, "%s: a tokenizer.bin has at least 4 bytes, this file has %zu", path, f.n);
-    for (; at < f.n; n++) {
-        uint32_t len = 0;
-        CHECK(f.n - at >= 8, "%s: ends inside the header of piece %zu; copy the file again", path, n);
+    Buf bytes = read_all(path, NULL);
+    File f = { path, (const uint8_t *)bytes.s, bytes.n, 0 };
+    int n = 0;
+    need(&f, 4, "the length of the longest piece");
+    tokenizer_alloc(k, bytes.n / 8 < MAX_VOCAB ? (int)(bytes.n / 8) + 1 : MAX_VOCAB);       // a piece has 8 bytes at least
+    while (f.at < f.n) {
+        float score;
         CHECK(n < MAX_VOCAB, "%s: more than %d pieces; is it a tokenizer.bin?", path, MAX_VOCAB);
-        piece = grow(piece, sizeof *piece, &cap_p, n + 1);
-        score = grow(score, sizeof *score, &cap_s, n + 1);
-        memcpy(&score[n], f.s + at, 4);
-        memcpy(&len, f.s + at + 4, 4);
-        CHECK(len <= f.n - at - 8, "%s: piece %zu claims %u bytes but %zu are left; is it a tokenizer.bin?", path, n, len, f.n - at - 8);
-        piece[n] = (Text){ f.s + at + 8, len };
-        at += 8 + len;
+        memcpy(&score, need(&f, 4, "a score"), 4);
+        uint32_t len = read_u32(&f, "the length of a piece");
+        set_piece(k, n++, (Text){ (const char *)need(&f, len, "a piece"), len }, score);
     }
-    CHECK(n >= FIRST_PIECE, "%s: %zu pieces; at least %d were expected (3 specials and 256 bytes)", path, n, FIRST_PIECE);
-    tokenizer_alloc(k, (int)n);
-    for (int i = 0; i < (int)n; i++) set_piece(k, i, piece[i], score[i]);
+    CHECK(n >= FIRST_PIECE, "%s: %d pieces; at least %d were expected (3 specials and 256 bytes)", path, n, FIRST_PIECE);
+    k->V = n;
     tokenizer_index(k, path);
-    free(piece), free(score), free(f.s);
+    free(bytes.s);
 }
 
 // Writes the same layout. <s> and </s> stand between newlines, so that no text can merge into them.
@@ -691,7 +700,7 @@ static inline float exp_f32(float x)
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    union { int32_t i; float f; } scale = { ((int32_t)n + 127) << 23 };
+    union { uint32_t u; float f; } scale = { (uint32_t)((int32_t)n + 127) << 23 };
     return x < -87.0f ? 0.0f : p * scale.f;
 }
 
@@ -1246,18 +1255,6 @@ static void model_init(Model *m, uint64_t seed)
 enum { T_U32 = 4, T_I32 = 5, T_F32 = 6, T_BOOL = 7, T_STRING = 8, T_ARRAY = 9 };
 enum { GGML_F32 = 0, GGML_F16 = 1, GGML_Q8_0 = 8, GGML_BF16 = 30 };
 
-typedef struct { const char *path; const uint8_t *p; size_t n, at; } File;
-
-static const uint8_t *need(File *f, uint64_t n, const char *what)
-{
-    CHECK(n <= f->n - f->at, "%s: ends inside %s (%llu bytes wanted, %zu left); copy the file again", f->path, what,
-          (unsigned long long)n, f->n - f->at);
-    const uint8_t *p = f->p + f->at;
-    f->at += (size_t)n;
-    return p;
-}
-
-static uint32_t read_u32(File *f, const char *what) { uint32_t v; memcpy(&v, need(f, 4, what), 4); return v; }
 static uint64_t read_u64(File *f, const char *what) { uint64_t v; memcpy(&v, need(f, 8, what), 8); return v; }
 
 static Text read_string(File *f, const char *what)
@@ -1587,12 +1584,9 @@ static void acts_reserve(Model *m, int T, int n_out, int longest, bool training)
     a->arena = zalloc(total, sizeof(float));
     total = 0;
     for (size_t i = 0; i < n_parts; i++) *part[i].p = a->arena + total, total += (part[i].n + 15) / 16 * 16;
-    size_t widest = (size_t)(c->V > 2 * c->F ? c->V : 2 * c->F);
-    if (widest < (size_t)qkv_dim(c)) widest = (size_t)qkv_dim(c);
+    size_t widest = (size_t)c->V > big ? (size_t)c->V : big;
     a->scratch.shared = zalloc(KC, (widest + NR) * sizeof(float));
-    a->scratch.own_size = own_scratch_size(head_size(c), longest);
-    if (a->scratch.own_size < (size_t)(MC + MR) * KC) a->scratch.own_size = (size_t)(MC + MR) * KC;
-    a->scratch.own_size = (a->scratch.own_size + 1023) / 1024 * 1024;
+    a->scratch.own_size = (own_scratch_size(head_size(c), longest) + 1023) / 1024 * 1024;
     a->scratch.own = zalloc((size_t)max_threads() * a->scratch.own_size, sizeof(float));
 }
 
@@ -2172,33 +2166,35 @@ static void draw_batch(Batch *b, const Rows *r, uint32_t *order, Progress *s, co
 static volatile sig_atomic_t interrupted;
 static void on_interrupt(int sig) { interrupted = sig; }
 
-// The side file of a checkpoint: "ALNSTATE", the numbers of Progress, Adam's moments. GGUF has no place for them.
+// The side file of a checkpoint: "ALNSTATE", the numbers of Progress, the weights, Adam's moments. GGUF has no place for them.
+// It has the weights too, so that it is whole by itself: a run killed between the two files still resumes.
 typedef struct { char magic[8]; int64_t n_params, step, epoch, at, tokens, targets, log_size, bound, seed; double running; } StateHeader;
-
-static Buf state_path(const char *out) { Buf p = { 0 }; buf_puts(&p, out), buf_puts(&p, ".state"); return p; }
 
 static void checkpoint(Model *m, const Progress *s, const TrainOptions *o)
 {
     StateHeader h = { "ALNSTATE", (int64_t)m->n_params, s->step, s->epoch, s->at, s->tokens, s->targets, s->log_size, s->bound, o->seed, s->running };
-    Buf path = state_path(o->out);
+    Buf path = joined(o->out, ".state");
     m->step = s->step;
-    write_file(path.s, 3, (Text[]){ { (char *)&h, sizeof h }, { (char *)s->m, m->n_params * 4 }, { (char *)s->v, m->n_params * 4 } });
+    size_t n = m->n_params * sizeof(float);
+    write_file(path.s, 4, (Text[]){ { (char *)&h, sizeof h }, { (char *)m->params, n }, { (char *)s->m, n }, { (char *)s->v, n } });
     model_save(m, o->out);
     free(path.s);
 }
 
-static void resume(const Model *m, Progress *s, const TrainOptions *o)
+static void resume(Model *m, Progress *s, const TrainOptions *o)
 {
     StateHeader h;
-    Buf path = state_path(o->out), f = read_all(path.s, NULL);
+    Buf path = joined(o->out, ".state"), f = read_all(path.s, NULL);
     CHECK(f.n >= sizeof h && !memcmp(f.s, "ALNSTATE", 8), "%s: not the state of a training run", path.s);
     memcpy(&h, f.s, sizeof h);
-    CHECK(h.n_params == (int64_t)m->n_params && f.n == sizeof h + m->n_params * 8, "%s: belongs to a model of another shape", path.s);
-    CHECK(h.step == m->step && h.seed == o->seed && h.step >= 0 && h.at >= 0 && h.bound > 0 && h.bound <= INT_MAX && h.log_size >= 0,
-          "%s: step %lld, seed %lld do not fit the checkpoint's step %ld and --seed %ld; start again without --resume", path.s,
-          (long long)h.step, (long long)h.seed, m->step, o->seed);
+    CHECK(h.n_params == (int64_t)m->n_params && f.n == sizeof h + m->n_params * 12, "%s: belongs to a model of another shape", path.s);
+    CHECK(h.seed == o->seed, "%s: this run was started with --seed %lld, not %ld", path.s, (long long)h.seed, o->seed);
+    CHECK(h.step >= m->step && h.step <= INT_MAX && h.at >= 0 && h.bound > 0 && h.bound <= INT_MAX && h.epoch >= -1 && h.epoch < INT_MAX &&
+          h.tokens >= 0 && h.tokens < INT64_MAX / 2 && h.targets >= 0 && h.targets < INT64_MAX / 2,
+          "%s: no state of %s (step %lld, the checkpoint's is %ld)", path.s, o->out, (long long)h.step, m->step);
     *s = (Progress){ h.step, h.epoch, h.at, h.tokens, h.targets, h.log_size, h.running, (int)h.bound, s->m, s->v };
-    memcpy(s->m, f.s + sizeof h, m->n_params * 4), memcpy(s->v, f.s + sizeof h + m->n_params * 4, m->n_params * 4);
+    size_t n = m->n_params * sizeof(float);
+    memcpy(m->params, f.s + sizeof h, n), memcpy(s->m, f.s + sizeof h + n, n), memcpy(s->v, f.s + sizeof h + 2 * n, n);
     free(path.s), free(f.s);
 }
 
@@ -2224,11 +2220,12 @@ static int longer_first(const void *a, const void *b)
 }
 
 // The most tokens that a batch can hold: those of its longest rows. A batch that runs over the end of an epoch may hold a row
-// more than once: twice, or more often where there are fewer rows than a batch has places.
+// more than once: twice, or more often where there are fewer rows than a batch has places. With --grow-below the longest
+// row may be the only one that is drawn.
 static int largest_batch(const Rows *r, const TrainOptions *o, int *longest)
 {
     Row *sorted = zalloc(r->n, sizeof *sorted);
-    long sum = 0, times = r->n ? o->batch / (long)r->n + 2 : 1;
+    long sum = 0, times = o->grow_below > 0 ? o->batch : r->n ? o->batch / (long)r->n + 2 : 1;
     if (r->n) memcpy(sorted, r->row, r->n * sizeof *sorted), qsort(sorted, r->n, sizeof *sorted, longer_first);
     for (long i = 0; i < o->batch && r->n; i++) sum += sorted[i / times].n;
     *longest = r->n ? sorted[0].n : 0;
@@ -2249,7 +2246,7 @@ static void show_progress(const Progress *s, const TrainOptions *o, long steps, 
     if (!live || s->step == steps) fputc('\n', stderr);
 }
 
-// The loop: draw, forward, loss, backward, step. Ctrl-C saves and ends the run (exit 1); --resume goes on from there with the
+// The loop: draw, forward, loss, backward, step. Ctrl-C (or SIGTERM) saves and ends the run (exit 1); --resume goes on from there with the
 // same bits as a run that was never interrupted.
 static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOptions *o)
 {
@@ -2280,12 +2277,12 @@ static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOpti
     double *nll = zalloc((size_t)T, sizeof *nll);
     if (!m->grads) m->grads = zalloc(m->n_params, sizeof(float));
     acts_reserve(m, T, T, longest, true);
-    FILE *log = o->log ? fopen(o->log, o->resume ? "r+b" : "wb") : NULL;
+    FILE *log = o->log ? fopen(o->log, s.log_size > 0 ? "r+b" : "wb") : NULL;
     CHECK(log || !o->log, "cannot write %s: %s", o->log, strerror(errno));
-    if (log && o->resume) CHECK(!ftruncate(fileno(log), (off_t)s.log_size) && !fseek(log, 0, SEEK_END), "cannot shorten %s", o->log);
-    if (log && !o->resume) fprintf(log, "step,loss,lr,norm,tokens,targets,bound,valid\n");
-    struct sigaction action = { .sa_handler = on_interrupt, .sa_flags = SA_RESTART }, old;
-    sigaction(SIGINT, &action, &old);
+    if (log && s.log_size > 0) CHECK(!ftruncate(fileno(log), (off_t)s.log_size) && !fseek(log, 0, SEEK_END), "cannot shorten %s", o->log);
+    else if (log) fprintf(log, "step,loss,lr,norm,tokens,targets,bound,valid\n");
+    struct sigaction action = { .sa_handler = on_interrupt, .sa_flags = SA_RESTART }, old, old_term;
+    sigaction(SIGINT, &action, &old), sigaction(SIGTERM, &action, &old_term);
 
     bool log_ok = true;
     long first = s.step;
@@ -2297,6 +2294,7 @@ static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOpti
         CHECK(isfinite(loss), "the loss is %g at step %ld; try a smaller --lr (the last checkpoint is untouched)", loss, s.step + 1);
         backward(m, &b);
         double norm = adamw(m, &s, lr, o->weight_decay, o->clip), elapsed = seconds() - start;
+        CHECK(isfinite(norm), "the gradient's norm is %g at step %ld; try a smaller --lr (the last checkpoint is untouched)", norm, s.step + 1);
         s.step++, s.tokens += b.T, s.targets += b.n_out;
         s.running = s.running < 0 ? loss : 0.95 * s.running + 0.05 * loss;
         if (s.bound < INT_MAX && s.running < o->grow_below) s.running = 2 * o->grow_below, s.bound = s.bound >= longest ? INT_MAX : 2 * s.bound;
@@ -2312,7 +2310,7 @@ static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOpti
         if (save && s.step < steps) checkpoint(m, &s, o);
     }
     checkpoint(m, &s, o);
-    sigaction(SIGINT, &old, NULL);
+    sigaction(SIGINT, &old, NULL), sigaction(SIGTERM, &old_term, NULL);
     if (!o->quiet) fprintf(stderr, "%s%s: %s, step %ld, %ld tokens (%ld targets), running loss %.4f, %.0f s\n", isatty(2) && interrupted ? "\n" : "", o->out, m->objective,
                            s.step, s.tokens, s.targets, s.running, seconds() - start);
     if (valid->n) fprintf(stderr, "validation loss %.4f\n", mean_loss(m, valid, &b, T, nll));
@@ -2327,8 +2325,7 @@ static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOpti
 
 typedef struct {
     double temperature, top_p, frequency_penalty;       // temperature 0: greedy
-    int top_k, max_tokens;                              // 0: no limit
-    bool no_draft;
+    int top_k, max_tokens, no_draft;                    // 0: no limit
     uint64_t seed;
 } Decoding;
 
@@ -2377,7 +2374,7 @@ static int choose(Generator *g, float *logits)
     const Decoding *h = &g->how;
     if (h->frequency_penalty != 0) for (int i = 0; i < V; i++) logits[i] -= (float)h->frequency_penalty * (float)g->count[i];
     for (int i = 1; i < V; i++) if (logits[i] > logits[best]) best = i;
-    if (h->temperature <= 0) return best;
+    if ((float)h->temperature <= 0) return best;          // also 1e-60, which is no float
     double sum = 0, kept = 0;
     for (int i = 0; i < V; i++) {
         g->choice[i] = (struct Choice){ expf((logits[i] - logits[best]) / (float)h->temperature), i };
@@ -2419,7 +2416,8 @@ static int resume_draft(const int *draft, int n_draft, const Ids *out, int from)
 // follows at the first difference. For an Aligner the draft is y_o, and the runs that are kept are what it copies.
 static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_draft, Ids *out)
 {
-    int at = draft && g->how.temperature <= 0 && !g->how.no_draft ? 0 : -1, block = DRAFT_FIRST, last, room = g->m->c.context;
+    bool drafting = draft && g->how.temperature <= 0 && !g->how.no_draft;
+    int at = drafting ? 0 : -1, block = DRAFT_FIRST, last, room = g->m->c.context;
     size_t V8 = ((size_t)g->m->c.V + 7) / 8 * 8;
     const int *pending = prompt->a;
     int n_pending = prompt->n;
@@ -2439,7 +2437,7 @@ static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_dr
         }
         g->cache.len -= guesses - i;                    // forget the guesses behind the first difference
         pending = &last, n_pending = 1;
-        if (draft && !g->how.no_draft && g->how.temperature <= 0) {
+        if (drafting) {
             bool on = at >= 0 && i == guesses && at + i < n_draft && last == draft[at + i];
             block = on ? (block * 2 < DRAFT_MOST ? block * 2 : DRAFT_MOST) : DRAFT_AGAIN;
             at = on ? at + i + 1 : resume_draft(draft, n_draft, out, at < 0 ? 0 : at);
@@ -2448,25 +2446,30 @@ static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_dr
     return false;
 }
 
+// Answers r's condition, with r's target for a draft. out becomes the text as far as it came. Returns NULL, or why it found no
+// end (valid until the next call). Frees r.
+static const char *reply(Generator *g, Row r, Buf *out)
+{
+    static char reason[128];
+    Ids condition = { r.ids, r.n_condition, 0 }, ids = { 0 };
+    *reason = 0;
+    if (r.n_condition >= g->m->c.context)
+        snprintf(reason, sizeof reason, "the prompt takes %d tokens, the model's context is %d", r.n_condition, g->m->c.context);
+    else if (!generate(g, &condition, r.ids + r.n_condition, r.n - r.n_condition - 1, &ids))
+        snprintf(reason, sizeof reason, "no end after %d tokens", ids.n);
+    free(out->s), free(r.ids);
+    *out = decode_all(&g->m->tok, ids.a, ids.n);
+    free(ids.a);
+    return *reason ? reason : NULL;
+}
+
 // y_c ~ mu_phi(. | y_o, x): one draw from the Aligner; the right-hand factor of Eq. (2). Greedy unless told otherwise. Returns
 // NULL, or the reason for which y_o could not be corrected: y_c is then y_o, so that no upstream answer is ever lost.
 static const char *correct_with(Generator *g, Text x, Text y_o, Buf *y_c)
 {
-    static char reason[128];
-    Row r = row(g->m, prompt(g->m, x, y_o), y_o);       // its condition is the prompt, its target the draft
-    Ids condition = { r.ids, r.n_condition, 0 }, out = { 0 };
-    y_c->n = 0;
-    buf_add(y_c, "", 0);
-    *reason = 0;
-    if (r.n_condition >= g->m->c.context)
-        snprintf(reason, sizeof reason, "question and answer take %d tokens, the model's context is %d", r.n_condition, g->m->c.context);
-    else if (!generate(g, &condition, r.ids + r.n_condition, r.n - r.n_condition - 1, &out))
-        snprintf(reason, sizeof reason, "no end of the correction after %d tokens", out.n);
-    Buf text = *reason ? (Buf){ 0 } : decode_all(&g->m->tok, out.a, out.n);
-    if (*reason) buf_add(y_c, y_o.s, y_o.n);
-    else buf_add(y_c, text.s, text.n);
-    free(text.s), free(out.a), free(r.ids);
-    return *reason ? reason : NULL;
+    const char *reason = reply(g, row(g->m, prompt(g->m, x, y_o), y_o), y_c);
+    if (reason) y_c->n = 0, buf_add(y_c, y_o.s, y_o.n);
+    return reason;
 }
 
 static const char *correct(Model *mu, Text x, Text y_o, Buf *y_c)
@@ -2478,24 +2481,14 @@ static const char *correct(Model *mu, Text x, Text y_o, Buf *y_c)
     return reason;
 }
 
-// y_o ~ pi_theta(. | x): the left-hand factor of Eq. (2). False where the answer found no end (y_o holds what there is).
-static bool answer_with(Generator *g, Text x, Buf *y_o)
-{
-    Row r = row(g->m, prompt(g->m, x, NONE), NONE);
-    Ids condition = { r.ids, r.n_condition, 0 }, out = { 0 };
-    bool ended = r.n_condition < g->m->c.context && generate(g, &condition, NULL, 0, &out);
-    Buf text = decode_all(&g->m->tok, out.a, out.n);
-    y_o->n = 0;
-    buf_add(y_o, text.s, text.n);
-    free(text.s), free(out.a), free(r.ids);
-    return ended;
-}
+// y_o ~ pi_theta(. | x): the left-hand factor of Eq. (2). NULL, or why it found no end (y_o holds what there is).
+static const char *answer_with(Generator *g, Text x, Buf *y_o) { return reply(g, row(g->m, prompt(g->m, x, NONE), NONE), y_o); }
 
 static bool answer_to(Model *pi, Text x, Buf *y_o)
 {
     Generator g;
     generator_init(&g, pi, GREEDY);
-    bool ended = answer_with(&g, x, y_o);
+    bool ended = !answer_with(&g, x, y_o);
     generator_free(&g);
     return ended;
 }
@@ -2523,7 +2516,7 @@ static int levenshtein(const int *a, int n, const int *b, int m)
     return distance;
 }
 
-typedef struct { char name[32]; long copy, exact, correct, right, missed; double degree; } Tally;
+typedef struct { Buf name; long copy, exact, correct, right, missed; double degree; } Tally;
 
 // Sorts one row into a tally: what was due (copy or correct) and what came.
 static void tally(Tally *t, const Tokenizer *k, Text y_o, Text gold, Text y_c)
@@ -2543,6 +2536,7 @@ static int words(Text t, Text *word, int most)
     for (size_t at = 0, from; (from = at) < t.n && n < most; word[n++] = (Text){ t.s + from, at - from }) {
         while (at < t.n && (t.s[at] == ' ' || t.s[at] == '\n')) at++;
         while (at < t.n && t.s[at] != ' ' && t.s[at] != '\n') at++;
+        if (n == most - 1) at = t.n;                    // the last one takes what is left
     }
     return n;
 }
@@ -2633,7 +2627,7 @@ typedef struct {
     long seed;
 } Options;
 
-enum Kind { FLAG, INT, LONG, REAL, STRING, FILES, BOOLEAN };
+enum Kind { FLAG, INT, LONG, REAL, STRING, FILES };
 
 static void parse_value(const char *name, const char *s, enum Kind kind, void *p)
 {
@@ -2662,7 +2656,7 @@ static void parse_options(Options *o, int argc, char **argv)
         { "--lr-warmup", REAL, &t->lr_warmup }, { "--weight-decay", REAL, &t->weight_decay }, { "--clip", REAL, &t->clip },
         { "--grow-below", REAL, &t->grow_below }, { "--save-every", LONG, &t->save_every }, { "--resume", FLAG, &t->resume },
         { "--target", STRING, &o->target }, { "--temperature", REAL, &h->temperature }, { "--top-k", INT, &h->top_k }, { "--top-p", REAL, &h->top_p },
-        { "--frequency-penalty", REAL, &h->frequency_penalty }, { "--max-tokens", INT, &h->max_tokens }, { "--no-draft", BOOLEAN, &h->no_draft },
+        { "--frequency-penalty", REAL, &h->frequency_penalty }, { "--max-tokens", INT, &h->max_tokens }, { "--no-draft", FLAG, &h->no_draft },
         { "--seed", LONG, &o->seed }, { "--diff", FLAG, &o->diff }, { "--json", FLAG, &o->json }, { "--text", STRING, &o->text },
         { "--question", STRING, &o->question }, { "--answer", STRING, &o->answer }, { "--correction", STRING, &o->correction },
         { "--upstream", STRING, &o->upstream }, { "--threads", INT, &o->threads }, { "--quiet", FLAG, &t->quiet } };
@@ -2680,7 +2674,6 @@ static void parse_options(Options *o, int argc, char **argv)
         while (k < n && strcmp(s, option[k].name)) k++;
         if (k == n) usage_error("there is no option %s", s);
         if (option[k].kind == FLAG) { *(int *)option[k].p = 1; continue; }
-        if (option[k].kind == BOOLEAN) { *(bool *)option[k].p = true; continue; }
         if (i + 1 == argc) usage_error("%s needs a value", s);
         if (option[k].kind != FILES) { parse_value(s, argv[++i], option[k].kind, option[k].p); continue; }
         while (i + 1 < argc && strncmp(argv[i + 1], "--", 2)) {
@@ -2696,7 +2689,7 @@ static const char *need_word(const Options *o, int i, const char *what)
     return o->word[i];
 }
 
-static int run_tokenizer(const Options *o)
+static void run_tokenizer(const Options *o)
 {
     Model m = { 0 };                                    // only its template is used
     Tokenizer k;
@@ -2722,14 +2715,12 @@ static int run_tokenizer(const Options *o)
     tokenizer_save(&k, o->train.out);
     if (!o->train.quiet) fprintf(stderr, "%s: %d pieces from %zu bytes of text\n", o->train.out, k.V, all.n);
     tokenizer_free(&k), model_free(&m), free(all.s), free(x.s), free(y_o.s), free(y_c.s);
-    return 0;
 }
 
 // A run of hours must not fail at its end because there is no such folder.
 static void check_writable(const char *path)
 {
-    Buf temp = { 0 };
-    buf_puts(&temp, path), buf_puts(&temp, ".tmp");
+    Buf temp = joined(path, ".tmp");
     FILE *f = fopen(temp.s, "wb");
     CHECK(f, "cannot write %s: %s; name a folder that exists and can be written", path, strerror(errno));
     fclose(f), remove(temp.s), free(temp.s);
@@ -2747,7 +2738,7 @@ static void model_from_scratch(Model *m, const TrainOptions *t)
     model_init(m, (uint64_t)t->seed);
 }
 
-static int run_train(const Options *o)
+static void run_train(const Options *o)
 {
     static const struct { const char *name; Objective build; } OBJECTIVE[] = { { "sft", sft }, { "warmup", warmup }, { "aligner", aligner } };
     TrainOptions t = o->train;
@@ -2781,7 +2772,6 @@ static int run_train(const Options *o)
     if (!t.quiet) fprintf(stderr, "%s: %zu rows, %zu parameters, vocabulary %d, %d threads\n", name, rows.n, m.n_params, m.c.V, max_threads());
     train(&m, &rows, &valid, &t);
     rows_free(&rows), rows_free(&valid), model_free(&m);
-    return 0;
 }
 
 // Writes the members of object but those named, then `more` (members, ready made), as one line.
@@ -2807,8 +2797,7 @@ static bool use_color(FILE *f) { return isatty(fileno(f)) && !getenv("NO_COLOR")
 static void show_verdict(FILE *f, Text y_o, Text y_c, const char *reason)
 {
     bool copied = same(y_o, y_c);
-    fprintf(f, "%s", use_color(f) ? copied ? "\x1b[2m" : "\x1b[1m" : "");
-    fprintf(f, "%s%s%s%s\n", copied ? "copied" : "corrected", reason ? ": " : "", reason ? reason : "", use_color(f) ? "\x1b[0m" : "");
+    fprintf(f, "%s%s%s%s%s\n", use_color(f) ? copied ? "\x1b[2m" : "\x1b[1m" : "", copied ? "copied" : "corrected", reason ? ": " : "", reason ? reason : "", use_color(f) ? "\x1b[0m" : "");
 }
 
 static bool ask(const char *label, Buf *line)
@@ -2860,9 +2849,9 @@ static void filter(Generator *g, const char *path, bool correcting, bool diff)
         Text q = get_text(&in, object, "question", &x);
         more.n = 0;
         if (!correcting) {
-            bool ended = answer_with(g, q, &y_o);
+            const char *reason = answer_with(g, q, &y_o);
             buf_puts(&more, "\"answer\": "), json_put(&more, (Text){ y_o.s, y_o.n });
-            if (!ended) buf_puts(&more, ", \"reason\": \"no end of the answer\"");
+            if (reason) buf_puts(&more, ", \"reason\": "), json_put(&more, text(reason));
             put_row(stdout, object, "answer", "answer", &more);
             continue;
         }
@@ -2887,7 +2876,7 @@ static void filter(Generator *g, const char *path, bool correcting, bool diff)
 }
 
 // `answer` and `correct`.
-static int run_generate(const Options *o, bool correcting)
+static void run_generate(const Options *o, bool correcting)
 {
     Model m, upstream;
     Generator g;
@@ -2905,9 +2894,10 @@ static int run_generate(const Options *o, bool correcting)
         Buf out = { 0 };
         Text x = text(o->question), y_o = o->answer ? text(o->answer) : NONE;
         if (correcting && !o->answer) usage_error("--question needs --answer here");
-        const char *reason = correcting ? correct_with(&g, x, y_o, &out) : (answer_with(&g, x, &out), NULL);
+        const char *reason = correcting ? correct_with(&g, x, y_o, &out) : answer_with(&g, x, &out);
         if (o->diff && correcting) show_diff(stdout, y_o, (Text){ out.s, out.n }, use_color(stdout));
         else fwrite(out.s, 1, out.n, stdout), putchar('\n');
+        if (!correcting && reason) fprintf(stderr, "aligner: %s\n", reason);
         if (correcting && (o->diff || reason)) show_verdict(o->diff ? stdout : stderr, y_o, (Text){ out.s, out.n }, reason);
         free(out.s);
     } else if (o->n_words < 3 && isatty(0) && isatty(1)) converse(&g, o->upstream ? &upstream : NULL, correcting);
@@ -2916,7 +2906,6 @@ static int run_generate(const Options *o, bool correcting)
     if (!o->train.quiet && !isatty(0) && !o->question) fprintf(stderr, "%ld tokens, %ld of them copied from the draft, in %ld passes, %.1f s\n", g.tokens, g.copied, g.passes, s);
     generator_free(&g), model_free(&m);
     if (o->upstream) model_free(&upstream);
-    return 0;
 }
 
 static double percent(long n, long of) { return of ? 100.0 * (double)n / (double)of : 0; }
@@ -2926,20 +2915,21 @@ static void show_tally(const Tally *t, bool json)
     long wrong = t->correct - t->right - t->missed, n = t->copy + t->correct;
     if (json) printf("\"copy\": {\"rows\": %ld, \"exact\": %ld}, \"correct\": {\"rows\": %ld, \"exact\": %ld, \"missed\": %ld, \"wrong\": %ld}, \"degree\": %.4f",
                      t->copy, t->exact, t->correct, t->right, t->missed, wrong, n ? t->degree / (double)n : 0);
-    else printf("%-12s to copy: %5ld rows, %6.2f %% exact;  to correct: %5ld rows, %6.2f %% exact, %6.2f %% wrong, %6.2f %% missed;  D_L %.3f\n", t->name,
+    else printf("%-12s to copy: %5ld rows, %6.2f %% exact;  to correct: %5ld rows, %6.2f %% exact, %6.2f %% wrong, %6.2f %% missed;  D_L %.3f\n", t->name.s,
                 t->copy, percent(t->exact, t->copy), t->correct, percent(t->right, t->correct), percent(wrong, t->correct), percent(t->missed, t->correct),
                 n ? t->degree / (double)n : 0);
 }
 
 // Loss a target token, then greedy corrections against the gold ones, also by "category" where rows carry one.
-static int run_eval(const Options *o)
+static void run_eval(const Options *o)
 {
     Model m;
     Generator g;
     Rows rows = { 0 };
-    Tally all = { .name = "all" }, category[32] = { { "", 0, 0, 0, 0, 0, 0 } };
+    Tally all = { .name = { .s = "all" } }, *category = NULL;
+    size_t n_categories = 0, room = 0;
     Buf x = { 0 }, y_o = { 0 }, gold = { 0 }, y_c = { 0 }, name = { 0 };
-    int n_categories = 0, longest, T;
+    int longest, T;
     TrainOptions t = { .batch = 16 };
     model_load(&m, need_word(o, 1, "a model"));
     if (!o->train.n_data) usage_error("`eval` needs --data");
@@ -2961,12 +2951,13 @@ static int run_eval(const Options *o)
             Text q = get_text(&in, object, "question", &x), a = get_text(&in, object, "answer", &y_o), c = get_text(&in, object, "correction", &gold);
             correct_with(&g, q, a, &y_c);
             tally(&all, &m.tok, a, c, (Text){ y_c.s, y_c.n });
-            if (!json_find(object, "category").s) continue;
+            Text raw = json_find(object, "category");
+            if (!raw.n || *raw.s != '"') continue;
             Text kind = get_text(&in, object, "category", &name);
-            int k = 0;
-            while (k < n_categories && !same(kind, text(category[k].name))) k++;
-            if (k == 32 || kind.n >= sizeof category->name) continue;
-            if (k == n_categories) memcpy(category[n_categories++].name, kind.s, kind.n);
+            size_t k = 0;
+            while (k < n_categories && !same(kind, (Text){ category[k].name.s, category[k].name.n })) k++;
+            category = grow(category, sizeof *category, &room, k + 1);
+            if (k == n_categories) category[n_categories++] = (Tally){ .name = name }, name = (Buf){ 0 };
             tally(&category[k], &m.tok, a, c, (Text){ y_c.s, y_c.n });
         }
         objects_close(&in);
@@ -2975,9 +2966,9 @@ static int run_eval(const Options *o)
         printf("{\"rows\": %zu, \"target_tokens\": %ld, \"loss\": %.6f, ", rows.n, targets, loss);
         show_tally(&all, true);
         printf(", \"categories\": {");
-        for (int k = 0; k < n_categories; k++) {
+        for (size_t k = 0; k < n_categories; k++) {
             Buf key = { 0 };
-            json_put(&key, text(category[k].name));
+            json_put(&key, (Text){ category[k].name.s, category[k].name.n });
             printf("%s%s: {", k ? ", " : "", key.s), show_tally(&category[k], true), putchar('}');
             free(key.s);
         }
@@ -2985,14 +2976,14 @@ static int run_eval(const Options *o)
     } else {
         printf("%zu rows, %ld target tokens: loss %.4f a token, perplexity %.3f\n", rows.n, targets, loss, exp(loss));
         if (all.copy + all.correct) show_tally(&all, false);
-        for (int k = 0; k < n_categories; k++) show_tally(&category[k], false);
+        for (size_t k = 0; k < n_categories; k++) show_tally(&category[k], false);
     }
     generator_free(&g), batch_free(&b), rows_free(&rows), model_free(&m);
-    free(nll), free(x.s), free(y_o.s), free(gold.s), free(y_c.s), free(name.s);
-    return 0;
+    for (size_t k = 0; k < n_categories; k++) free(category[k].name.s);
+    free(category), free(nll), free(x.s), free(y_o.s), free(gold.s), free(y_c.s), free(name.s);
 }
 
-static int run_sample(const Options *o)
+static void run_sample(const Options *o)
 {
     Model m;
     Generator g;
@@ -3010,10 +3001,9 @@ static int run_sample(const Options *o)
     Buf all = decode_all(&m.tok, prompt.a, prompt.n);
     fwrite(all.s, 1, all.n, stdout), putchar('\n');
     free(all.s), free(prompt.a), free(out.a), generator_free(&g), model_free(&m);
-    return 0;
 }
 
-static int run_tokens(const Options *o)
+static void run_tokens(const Options *o)
 {
     Model m = { 0 };
     Ids ids = { 0 };
@@ -3036,10 +3026,9 @@ static int run_tokens(const Options *o)
         free(piece.s);
     }
     free(ids.a), model_free(&m);
-    return 0;
 }
 
-static int run_info(const Options *o)
+static void run_info(const Options *o)
 {
     Model m;
     model_load(&m, need_word(o, 1, "a model"));
@@ -3050,7 +3039,6 @@ static int run_info(const Options *o)
     if (*m.objective) printf("trained as %s, %ld steps\n", m.objective, m.step);
     if (m.template) printf("prompt: %s\nprompt without answer: %s\n", m.template, m.template_sft);
     model_free(&m);
-    return 0;
 }
 
 #ifndef ALIGNER_NO_MAIN
