@@ -31,6 +31,7 @@ for test in "$B"/tests/*; do
     if [ -f "$test" ] && [ -x "$test" ] && [ "${test##*/}" != fuzz ]; then run "${test##*/}" "$test"; fi
 done
 run one_line.sh tests/one_line.sh
+run docs.sh tests/docs.sh
 run cli.sh tests/cli.sh
 run "world selftest" "$B/world" selftest
 
