@@ -2468,6 +2468,7 @@ static const char *reply(Generator *g, Row r, Buf *out)
 static const char *correct_with(Generator *g, Text x, Text y_o, Buf *y_c)
 {
     const char *reason = reply(g, row(g->m, prompt(g->m, x, y_o), y_o), y_c);
+    if (!reason && !y_c->n && y_o.n) reason = "the model wrote nothing";
     if (reason) y_c->n = 0, buf_add(y_c, y_o.s, y_o.n);
     return reason;
 }
