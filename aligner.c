@@ -1,8 +1,9 @@
 /* aligner.c - "Aligner: Efficient Alignment by Learning to Correct" in one C file.
 
    The paper: Ji et al., arXiv 2402.02416, NeurIPS 2024; equation and page numbers are those of the PDF of January 2025.
-   An Aligner is a small model mu_phi(y_c | x, y_o). It reads a question x and the answer y_o of some upstream model, and
-   writes the corrected answer y_c: y_o itself where that was good. It is trained once and stacked on any upstream model.
+   An Aligner is a small model mu_phi(y_c | x, y_o). It reads a question x and the answer y_o of some upstream model,
+   and writes the corrected answer y_c: y_o itself where that was good. It is trained once and stacked on any upstream
+   model.
 
        objective        condition   target   loss, a mean over the target's tokens                     source
        sft              x           y_o      - E log pi_theta(y_o | x)                                  Eq. (1)
@@ -11,23 +12,25 @@
 
    That is all there is to it: SFT becomes Aligner when one line changes (chapter 1). The loss knows nothing of it.
 
-   Notation.  Paper code: x query, y_o original answer, y_c corrected answer, pi_theta the upstream model, mu_phi the Aligner,
-              M = {(x, y_o, y_c)} the data. Tensor code: T tokens of a batch, L layers, C = dim, H heads, hs head size,
-              V vocabulary, F hidden size of the feed-forward; gradients carry the prefix d. A[T][C] is row-major.
+   Notation.  Paper code: x query, y_o original answer, y_c corrected answer, pi_theta the upstream model, mu_phi the
+              Aligner, M = {(x, y_o, y_c)} the data. Tensor code: T tokens of a batch, L layers, C = dim, H heads,
+              hs head size, V vocabulary, F hidden size of the feed-forward; gradients carry the prefix d. A[T][C] is
+              row-major.
 
-   Chapters   1 the paper      triples, the three objectives, Eqs. (1)-(4), the composed policy        <- the paper path:
-              2 tokenizer      byte-pair encoding: files, encode, decode, trainer                         chapters 1, 5, 6, 7
-              3 kernels        each forward with its backward below it; the matmul last                   are one sitting;
-              4 model          configuration, one table of tensors, GGUF files                            2, 3, 4 are machinery
-              5 passes         forward, loss and backward over the layers                                 to look up; 8 (DPO,
-              6 training       Q-A-C files, packed batches, AdamW, the loop, resume                       RLHF) and 9 (steering)
-              7 generating     sampler, draft-verified decoding, correct()                                are not written yet
+   Chapters   1 the paper      triples, the three objectives, Eqs. (1)-(4), the composed policy  <- the paper path:
+              2 tokenizer      byte-pair encoding: files, encode, decode, trainer                   chapters 1, 5, 6, 7
+              3 kernels        each forward with its backward below it; the matmul last             are one sitting;
+              4 model          configuration, one table of tensors, GGUF files                      2, 3, 4 are tools
+              5 passes         forward, loss and backward over the layers                           to look up; 8 (DPO,
+              6 training       Q-A-C files, packed batches, AdamW, the loop, resume                 RLHF), 9 (steering)
+              7 generating     sampler, draft-verified decoding, correct()                          are not written yet
              10 command line   main reads like a table of contents
 
-   Policies.  Memory: sized once before a loop starts; nothing is allocated inside a pass or a step. Numbers: f32, every sum
-              in one fixed order, so the same seed gives the same bits with any number of threads. Threads: OpenMP where
-              present, and loops write disjoint outputs only. Files are hostile: every length is checked before it is
-              used. Errors: die() says what was expected, what was found, what to do, and exits 1; bad usage exits 2. */
+   Policies.  Memory: sized once before a loop starts; nothing is allocated inside a pass or a step. Numbers: f32, every
+              sum in one fixed order, so the same seed gives the same bits with any number of threads. Threads: OpenMP
+              where present, and loops write disjoint outputs only. Files are hostile: every length is checked before it
+              is used. Errors: die() says what was expected, what was found and what to do, and exits 1; bad usage
+              exits 2. */
 
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>
@@ -48,9 +51,10 @@
 #include <omp.h>
 #endif
 
+// Three types that every chapter uses. A Text looks at bytes, a Buf and an Ids own theirs; { 0 } is an empty one.
 typedef struct { const char *s; size_t n; } Text;       // any bytes, also NUL; not owned unless said so
 typedef struct { char *s; size_t n, cap; } Buf;         // text that grows; s is always followed by a NUL
-typedef struct { int *a; int n, cap; } Ids;             // token ids that grow
+typedef struct { int *a, n; size_t cap; } Ids;          // token ids that grow
 typedef struct Model Model;
 
 /* ============================================================================================================
@@ -58,15 +62,17 @@ typedef struct Model Model;
 
 typedef struct { Text x, y_o, y_c; } Triple;            // one element of M: question, original answer, corrected answer
 
-typedef struct { int *ids; int n_condition, n; } Row;   // <s> condition target </s>; the loss is on ids[n_condition .. n)
+// <s> condition target </s> as token ids; the loss is on ids[n_condition .. n).
+typedef struct { int *ids; int n_condition, n; } Row;
 
 #define NONE ((Text){ NULL, 0 })                        // "no y_o in the prompt": the SFT counterpart of the template
 
-static Buf prompt(const Model *m, Text x, Text y_o);            // fills the model's template; tokenized later as one string
-static Row row(const Model *m, Buf condition, Text target);     // tokenizes; draws the line between condition and target
+static Buf prompt(const Model *m, Text x, Text y_o);         // fills the model's template; tokenized as one string
+static Row row(const Model *m, Buf condition, Text target);  // tokenizes; draws the line between condition and target
 
-// The three objectives. From sft to aligner one line changes (`make diff` shows it): y_o moves into the condition, and the
-// target becomes the correction. The warm-up stands between: the same condition as the Aligner, the same target as SFT.
+// The three objectives. From sft to aligner one line changes (`make diff` shows it): y_o moves into the condition, and
+// the target becomes the correction. The warm-up stands between: the same condition as the Aligner, the same target as
+// SFT.
 
 static Row sft(const Model *m, Triple t)
 {
@@ -85,25 +91,29 @@ static Row aligner(const Model *m, Triple t)
 
 typedef Row (*Objective)(const Model *, Triple);
 
-// The loss of all three: next-token cross-entropy, mean over the target tokens of a batch (chapter 5 computes it for packed
-// batches). The condition carries no loss: that is the official code's -100 labels, and the only mask of the loss.
+// The loss of all three: next-token cross-entropy, mean over the target tokens of a batch (chapter 5 computes it for
+// packed batches). The condition carries no loss: that is the official code's -100 labels, and the only mask of the
+// loss.
 
 // Why Eq. (4) is enough. Upstream and Aligner together are one policy, Eq. (2), p. 3:
 //
 //     pi'(y_c | x) = sum_k mu_phi(y_c | y_k, x) pi_theta(y_k | x)  >=  mu_phi(y_c | y_o, x) pi_theta(y_o | x)
 //
-// All terms but y_k = y_o are dropped; they are non-negative, so no Jensen is needed. Minus the logarithm, over M, Eq. (3):
+// All terms but y_k = y_o are dropped; they are non-negative, so no Jensen is needed. Minus the logarithm, over M, Eq.
+// (3):
 //
 //     - E log pi'(y_c | x)  <=  - E log mu_phi(y_c | y_o, x)  - E log pi_theta(y_o | x)
 //
-// The last term does not depend on phi: what is left to minimise is Eq. (4). pi_theta is never trained, not even opened.
+// The last term does not depend on phi: what is left to minimise is Eq. (4). pi_theta is never trained, not even
+// opened.
 
 static bool answer_to(Model *pi, Text x, Buf *y_o);                      // y_o ~ pi_theta(. | x)        (chapter 7)
 static const char *correct(Model *mu, Text x, Text y_o, Buf *y_c);      // y_c ~ mu_phi(. | y_o, x)     (chapter 7)
 static void buf_add(Buf *b, const void *s, size_t n);                    // appends n bytes
 
-// One draw from the composed policy pi'(. | x) of Eq. (2): the upstream answers, the Aligner copies or corrects. Only text
-// passes between them, so each may have its own tokenizer. Returns NULL, or why y_c had to stay y_o (or what there is of it).
+// One draw from the composed policy pi'(. | x) of Eq. (2): the upstream answers, the Aligner copies or corrects. Only
+// text passes between them, so each may have its own tokenizer. Returns NULL, or why y_c had to stay y_o (or what there
+// is of it).
 static const char *composed_policy(Model *pi, Model *mu, Text x, Buf *y_o, Buf *y_c)
 {
     if (!answer_to(pi, x, y_o)) {
@@ -114,12 +124,15 @@ static const char *composed_policy(Model *pi, Model *mu, Text x, Buf *y_o, Buf *
 }
 
 /* ------------------------------------------------------------------------------------------------------------
-   Small things that every chapter needs: errors, memory, growing text. */
+   Small things that every chapter needs: errors, memory, growing text, random numbers, files. */
 
+// The only way to fail: CHECK(what must hold, a message as for printf). It guards input; nothing here is a debugging
+// assert.
 #define DIE(...) die(__FILE__, __LINE__, __VA_ARGS__)
 #define CHECK(condition, ...) do { if (!(condition)) DIE(__VA_ARGS__); } while (0)
 
-// Prints one message (what was expected, what was found, what to do) with its place in this file; exits 1.
+// Prints one message (what was expected, what was found, what to do) with its place in this file; exits 1. Messages
+// quote file contents, so control codes are replaced: the message stays one line and cannot talk to the terminal.
 static void __attribute__((noreturn, format(printf, 3, 4))) die(const char *file, int line, const char *format, ...)
 {
     const char *base = strrchr(file, '/');
@@ -128,30 +141,31 @@ static void __attribute__((noreturn, format(printf, 3, 4))) die(const char *file
     va_start(a, format);
     vsnprintf(message, sizeof message, format, a);
     va_end(a);
-    for (char *c = message; *c; c++) if ((uint8_t)*c < 32 || *c == 127) *c = '?';      // what files bring: one line, no terminal codes
+    for (char *c = message; *c; c++) if ((uint8_t)*c < 32 || *c == 127) *c = '?';
     fflush(stdout);
     fprintf(stderr, "aligner: %s (%s:%d)\n", message, base ? base + 1 : file, line);
     exit(1);
 }
 
-// n elements of the given size, all zero, 64-byte aligned for the vector units; dies where memory is short.
+// n elements of the given size, all zero, 64-byte aligned for the vector units; dies where memory is short. The product
+// is checked because both factors may come from a file.
 static void *zalloc(size_t n, size_t size)
 {
     CHECK(!size || n <= (SIZE_MAX - 64) / size, "%zu x %zu bytes are more than this machine can address", n, size);
-    size_t bytes = (n * size + 63) / 64 * 64;
-    void *p = aligned_alloc(64, bytes ? bytes : 64);
+    size_t bytes = n * size / 64 * 64 + 64;
+    void *p = aligned_alloc(64, bytes);
     CHECK(p, "no memory for %zu bytes; a smaller model, batch or context needs less", bytes);
-    return memset(p, 0, bytes ? bytes : 64);
+    return memset(p, 0, bytes);
 }
 
-// Makes room for n elements in *a (of *cap), at least doubling, and keeps what is there.
+// Makes room for n elements in a (of *cap) and keeps what is there. Doubling makes n appends cost O(n) copies in all.
 static void *grow(void *a, size_t size, size_t *cap, size_t n)
 {
     if (n <= *cap) return a;
-    size_t c = *cap * 2 > n ? *cap * 2 : n < 16 ? 16 : n;
-    CHECK(c <= SIZE_MAX / size, "%zu x %zu bytes are more than this machine can address", c, size);
-    CHECK((a = realloc(a, c * size)), "no memory for %zu bytes", c * size);
-    *cap = c;
+    *cap = *cap * 2 > n ? *cap * 2 : n < 16 ? 16 : n;
+    CHECK(*cap <= SIZE_MAX / size, "%zu x %zu bytes are more than this machine can address", *cap, size);
+    a = realloc(a, *cap * size);
+    CHECK(a, "no memory for %zu bytes", *cap * size);
     return a;
 }
 
@@ -163,30 +177,52 @@ static void buf_add(Buf *b, const void *s, size_t n)
 }
 
 static void buf_puts(Buf *b, const char *s) { buf_add(b, s, strlen(s)); }
+static Buf joined(const char *a, const char *b) { Buf s = { 0 }; buf_puts(&s, a), buf_puts(&s, b); return s; }
 
+// A copy of t with a NUL behind it, owned by the caller; NULL where t is no text at all.
+static char *copy_text(Text t)
+{
+    Buf own = { 0 };
+    if (t.s) buf_add(&own, t.s, t.n);
+    return own.s;
+}
+
+// Appends one id. Positions are ints everywhere, so a text must not have more tokens than an int can count.
 static void ids_add(Ids *v, int id)
 {
-    size_t cap = (size_t)v->cap;
     CHECK(v->n < INT_MAX - 1, "a text of more than %d tokens", INT_MAX - 1);
-    v->a = grow(v->a, sizeof *v->a, &cap, (size_t)v->n + 1);
-    v->cap = cap > INT_MAX ? INT_MAX : (int)cap;
+    v->a = grow(v->a, sizeof *v->a, &v->cap, (size_t)v->n + 1);
     v->a[v->n++] = id;
 }
 
-// The bytes of the character at the start of t; 0 where that is no UTF-8.
+// A C string as a Text (it is not copied), and whether two texts have the same bytes.
+static Text text(const char *s) { return (Text){ s, strlen(s) }; }
+#define SHOW(t) (int)(t).n, (t).s                       // a Text as the two arguments of "%.*s"
+static bool same(Text a, Text b) { return a.n == b.n && (!a.n || !memcmp(a.s, b.s, a.n)); }
+
+// How many bytes the first byte of t announces for its character, but no more than t has (t is not empty). UTF-8 writes
+// that into the high bits: 0xxxxxxx 1, 110xxxxx 2, 1110xxxx 3, 11110xxx 4; a stray 10xxxxxx, inside a character, counts
+// as 1.
+static size_t utf8_span(Text t)
+{
+    uint8_t c = (uint8_t)*t.s;
+    size_t n = c < 0xC0 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
+    return n < t.n ? n : t.n;
+}
+
+// The bytes of the character at the start of t; 0 where that is no UTF-8. Overlong forms (C0, C1, E0 80.., F0 80..),
+// surrogates (ED A0..) and what lies beyond U+10FFFF (F4 90.., F5..) are refused, as every strict reader does.
 static size_t utf8_length(Text t)
 {
     const uint8_t *s = (const uint8_t *)t.s, c = t.n ? *s : 0xFF;
     size_t n = c < 0x80 ? 1 : c < 0xC2 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : c < 0xF5 ? 4 : 0;
     if (n > t.n) return 0;
     for (size_t j = 1; j < n; j++) if (s[j] >> 6 != 2) return 0;
-    bool bad = (c == 0xE0 && s[1] < 0xA0) || (c == 0xED && s[1] > 0x9F) || (c == 0xF0 && s[1] < 0x90) || (c == 0xF4 && s[1] > 0x8F);
-    return bad ? 0 : n;
+    bool overlong = (c == 0xE0 && s[1] < 0xA0) || (c == 0xF0 && s[1] < 0x90);
+    return overlong || (c == 0xED && s[1] > 0x9F) || (c == 0xF4 && s[1] > 0x8F) ? 0 : n;
 }
 
-static Text text(const char *s) { return (Text){ s, strlen(s) }; }
-static bool same(Text a, Text b) { return a.n == b.n && (!a.n || !memcmp(a.s, b.s, a.n)); }
-
+// Time that only goes forward, whatever happens to the clock on the wall; for durations.
 static double seconds(void)
 {
     struct timespec t;
@@ -194,7 +230,8 @@ static double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-// splitmix64: the only source of randomness in this file; the state is one number, so that it can be saved.
+// splitmix64 (Steele, Lea, Flood 2014): the only source of randomness in this file. Its state is one number, so a run
+// can be repeated or resumed by knowing it.
 static uint64_t random_u64(uint64_t *state)
 {
     uint64_t z = *state += 0x9E3779B97F4A7C15u;
@@ -203,39 +240,44 @@ static uint64_t random_u64(uint64_t *state)
     return z ^ z >> 31;
 }
 
-static double random_unit(uint64_t *state) { return (double)(random_u64(state) >> 11) * 0x1p-53; }     // in [0, 1)
+// Uniform in [0, 1): the upper 53 bits, as many as a double's mantissa holds, so that rounding never gives 1.
+static double random_unit(uint64_t *state) { return (double)(random_u64(state) >> 11) * 0x1p-53; }
 
-// Reads a whole file (or a stream, where f is given) into memory.
+// Reads a whole file (or what is left of a stream, where f is given) into memory; the caller frees .s.
 static Buf read_all(const char *path, FILE *f)
 {
     Buf b = { 0 };
     FILE *in = f ? f : fopen(path, "rb");
     CHECK(in, "cannot open %s: %s; name a file that exists and can be read", path, strerror(errno));
     char chunk[65536];
+    buf_add(&b, "", 0);
     for (size_t n; (n = fread(chunk, 1, sizeof chunk, in)) > 0; ) buf_add(&b, chunk, n);
     CHECK(!ferror(in), "cannot read %s: %s", path, strerror(errno));
     if (!f) fclose(in);
-    buf_add(&b, "", 0);
     return b;
 }
 
-static Buf joined(const char *a, const char *b) { Buf s = { 0 }; buf_puts(&s, a), buf_puts(&s, b); return s; }
+// Binary files are read through this: bytes in memory, taken from the front. need() is the one place that compares with
+// what is left, and it compares n itself, never a sum that could wrap; the readers of tokenizer.bin and of GGUF look at
+// no byte that they did not get from it.
+typedef struct { const char *path, *what, *p; size_t n, at; } File;     // what: the part of the file that is being read
 
-// A file in memory, read from the front; need() gives the next n bytes of it, or dies where fewer are left.
-typedef struct { const char *path; const uint8_t *p; size_t n, at; } File;
-
-static const uint8_t *need(File *f, uint64_t n, const char *what)
+// The next n bytes; dies where fewer are left.
+static const char *need(File *f, uint64_t n)
 {
-    CHECK(n <= f->n - f->at, "%s: ends inside %s (%llu bytes wanted, %zu left); copy the file again", f->path, what,
+    CHECK(n <= f->n - f->at, "%s: ends inside %s (%llu bytes wanted, %zu left); copy the file again", f->path, f->what,
           (unsigned long long)n, f->n - f->at);
-    const uint8_t *p = f->p + f->at;
     f->at += (size_t)n;
-    return p;
+    return f->p + (f->at - (size_t)n);
 }
 
-static uint32_t read_u32(File *f, const char *what) { uint32_t v; memcpy(&v, need(f, 4, what), 4); return v; }
+// Numbers in files are little-endian, as this machine's are; memcpy because they may stand at any address.
+static uint32_t read_u32(File *f) { uint32_t v; memcpy(&v, need(f, 4), 4); return v; }
+static uint64_t read_u64(File *f) { uint64_t v; memcpy(&v, need(f, 8), 8); return v; }
+static float read_f32(File *f) { float v; memcpy(&v, need(f, 4), 4); return v; }
 
-// Writes the parts to a temporary file beside path, then renames it: nobody ever sees half a file.
+// Writes the parts to a temporary file beside path, then renames it: renaming is atomic, so nobody ever sees half a
+// file, and a crash or a full disk leaves the old one whole.
 static void write_file(const char *path, int n_parts, const Text *part)
 {
     Buf temp = joined(path, ".tmp");
@@ -253,49 +295,66 @@ static void write_file(const char *path, int n_parts, const Text *part)
 }
 
 /* ============================================================================================================
-   Chapter 2. Tokenizer.  Byte-pair encoding as SentencePiece and llama.cpp do it. Gives tokenizer_load, encode, decode and
-   tokenizer_train. Skip it if you take "a text becomes a list of ids and back, without loss" for granted.
+   Chapter 2. Tokenizer.  Byte-pair encoding as SentencePiece and llama.cpp do it. Gives tokenizer_load, encode, decode
+   and tokenizer_train. Skip it if you take "a text becomes a list of ids and back, without loss" for granted.
 
-   ids: 0 <unk>, 1 <s>, 2 </s>, 3..258 the bytes as <0xHH>, then merged pieces (score -rank: earlier merges win), then single
-   characters. Every byte has a piece, so any text can be encoded, and decoding gives back the same bytes. */
+   A model reads and writes ids, not letters. The vocabulary is a list of pieces, bits of text that are frequent enough
+   to deserve an id of their own. From ids to text is a look-up. From text to ids is merging: start from single
+   characters, join two neighbours into a larger piece, the earliest learnt first, until no pair of neighbours is a
+   piece. With the pieces bc, ab, " a" and abc, learnt in this order:
+
+       " abc"   ->   " " a b c   ->   " " a bc   ->   " a" bc
+
+   bc goes first; then " " and a could merge, and a and bc as well, but " a" was learnt before abc. (tests/tokenizer.c
+   works such merges by hand.) So the ids of a text depend on the order of learning, and that is what the scores keep.
+
+   ids: 0 <unk>, 1 <s>, 2 </s>, 3..258 the bytes as <0xHH>, then merged pieces (score -rank: earlier merges win), then
+   single characters. Every byte has a piece, so any text can be encoded, emoji, broken UTF-8 and zeros included, and
+   decoding gives back the same bytes.
+
+   How many pieces? Fewer make longer texts, and attention pays for length; more make a larger embedding and rarer,
+   worse learnt tokens. `aligner tokens tokenizer.bin --text "..."` shows how a text falls apart. */
 
 enum { UNK = 0, BOS = 1, EOS = 2, BYTE0 = 3, FIRST_PIECE = 259, MAX_VOCAB = 1000000 };
 
 typedef struct {
     int V;                      // vocabulary size
     int longest;                // bytes of the longest piece
-    Text *piece;                // piece[id]: its bytes, a space being a space
+    Text *piece;                // piece[id]: its bytes, a space being a space; owned
     float *score;               // score[id]: among the possible merges the highest score goes first
     int *slot;                  // hash table from bytes to id (-1: empty); only pieces that text can build are in it
-    size_t mask;                // its size - 1, a power of two - 1
+    size_t mask;                // its size - 1; the size is a power of two, so h & mask is h modulo size
 } Tokenizer;
 
 #define GGUF_SPACE "\xE2\x96\x81"                        // U+2581, which GGUF files write for a space
 
-static size_t hash_text(Text t)                         // FNV-1a
+// The slot that holds t, or the empty slot where it would go: FNV-1a, then the next slots one by one. The table is at
+// least twice as large as the vocabulary, so the walk is short and an empty slot always ends it.
+static size_t find_slot(const Tokenizer *k, Text t)
 {
     uint64_t h = 14695981039346656037u;
     for (size_t i = 0; i < t.n; i++) h = (h ^ (uint8_t)t.s[i]) * 1099511628211u;
-    return (size_t)(h ^ h >> 32);
-}
-
-// The slot that holds t, or the empty slot where it would go.
-static size_t find_slot(const Tokenizer *k, Text t)
-{
-    size_t i = hash_text(t) & k->mask;
+    size_t i = (size_t)(h ^ h >> 32) & k->mask;
     while (k->slot[i] >= 0 && !same(k->piece[k->slot[i]], t)) i = (i + 1) & k->mask;
     return i;
 }
 
+// The id of the piece that is t, or -1.
+static int find_piece(const Tokenizer *k, Text t) { return k->slot[find_slot(k, t)]; }
+
+// Room for V pieces, none of them set. set_piece sets them; then tokenizer_index makes the tokenizer ready for use.
 static void tokenizer_alloc(Tokenizer *k, int V)
 {
-    *k = (Tokenizer){ .V = V };
+    *k = (Tokenizer){ .V = V, .mask = 1 };
     k->piece = zalloc((size_t)V, sizeof *k->piece);
     k->score = zalloc((size_t)V, sizeof *k->score);
-    for (k->mask = 1; k->mask < 2 * (size_t)V; ) k->mask *= 2;
-    k->slot = zalloc(k->mask--, sizeof *k->slot);
+    while (k->mask < 2 * (size_t)V) k->mask *= 2;
+    k->slot = zalloc(k->mask, sizeof *k->slot);
+    memset(k->slot, -1, k->mask * sizeof *k->slot);
+    k->mask--;
 }
 
+// Frees what the tokenizer owns and leaves an empty one behind.
 static void tokenizer_free(Tokenizer *k)
 {
     for (int i = 0; i < k->V; i++) free((char *)k->piece[i].s);
@@ -303,83 +362,83 @@ static void tokenizer_free(Tokenizer *k)
     *k = (Tokenizer){ 0 };
 }
 
+// Copies the bytes, which may stand in a file or in a text that will be freed.
 static void set_piece(Tokenizer *k, int id, Text bytes, float score)
 {
-    Buf own = { 0 };
-    buf_add(&own, bytes.s, bytes.n);
-    k->piece[id] = (Text){ own.s, own.n };
+    k->piece[id] = (Text){ copy_text(bytes), bytes.n };
     k->score[id] = score;
 }
 
-// Once all pieces are set: fills the hash table and refuses a vocabulary that two programs would read differently.
+// Once all pieces are set: fills the hash table and refuses a vocabulary that two programs would read differently. Ids
+// below FIRST_PIECE stay out of the table: a user who types "</s>" must not be able to write a control token.
 static void tokenizer_index(Tokenizer *k, const char *path)
 {
-    for (size_t i = 0; i <= k->mask; i++) k->slot[i] = -1;
-    for (int b = 0; b < 256; b++) {
-        char want[8];
-        snprintf(want, sizeof want, "<0x%02X>", b);
-        CHECK(same(k->piece[BYTE0 + b], text(want)), "%s: piece %d should be the byte %s but is \"%.*s\"; "
-              "only vocabularies with byte fallback at ids 3..258 are read", path, BYTE0 + b, want,
-              (int)k->piece[BYTE0 + b].n, k->piece[BYTE0 + b].s);
-    }
-    for (int id = FIRST_PIECE; id < k->V; id++) {
+    memset(k->slot, -1, (k->mask + 1) * sizeof *k->slot);
+    for (int id = BYTE0; id < k->V; id++) {
         Text t = k->piece[id];
+        char byte[8];
+        snprintf(byte, sizeof byte, "<0x%02X>", (id - BYTE0) & 255);
+        CHECK(id >= FIRST_PIECE || same(t, text(byte)), "%s: piece %d should be the byte %s but is \"%.*s\"; only "
+              "vocabularies with byte fallback at ids 3..258 are read", path, id, byte, SHOW(t));
+        if (id < FIRST_PIECE) continue;
         CHECK(t.n > 0 && t.n <= 1024, "%s: piece %d has %zu bytes; 1 to 1024 were expected", path, id, t.n);
         CHECK(!strstr(t.s, GGUF_SPACE), "%s: piece %d holds U+2581, which stands for a space in GGUF files", path, id);
         CHECK(isfinite(k->score[id]), "%s: piece %d has a score that is no finite number", path, id);
-        size_t i = find_slot(k, t);
-        CHECK(k->slot[i] < 0, "%s: pieces %d and %d are both \"%.*s\"; pieces must be unique", path, k->slot[i], id, (int)t.n, t.s);
-        k->slot[i] = id;
+        int *slot = &k->slot[find_slot(k, t)];
+        CHECK(*slot < 0, "%s: pieces %d and %d are both \"%.*s\"; pieces must be unique", path, *slot, id, SHOW(t));
+        *slot = id;
         if ((int)t.n > k->longest) k->longest = (int)t.n;
     }
 }
 
-// Reads tokenizer.bin: u32 longest, then { f32 score, u32 n, n bytes } to the end of the file (llama2.c's layout).
+// Reads tokenizer.bin (llama2.c's layout): u32 longest, then { f32 score, u32 n, n bytes } to the end of the file.
+// Nothing says how many pieces there are; since each takes 8 bytes at least, the size of the file bounds them.
 static void tokenizer_load(Tokenizer *k, const char *path)
 {
     Buf bytes = read_all(path, NULL);
-    File f = { path, (const uint8_t *)bytes.s, bytes.n, 0 };
+    File f = { path, "the pieces", bytes.s, bytes.n, 0 };
     int n = 0;
-    need(&f, 4, "the length of the longest piece");
-    tokenizer_alloc(k, bytes.n / 8 < MAX_VOCAB ? (int)(bytes.n / 8) + 1 : MAX_VOCAB);       // a piece has 8 bytes at least
+    read_u32(&f);                                       // the length of the longest piece: counted anew, never trusted
+    tokenizer_alloc(k, bytes.n / 8 < MAX_VOCAB ? (int)(bytes.n / 8) + 1 : MAX_VOCAB);
     while (f.at < f.n) {
-        float score;
         CHECK(n < MAX_VOCAB, "%s: more than %d pieces; is it a tokenizer.bin?", path, MAX_VOCAB);
-        memcpy(&score, need(&f, 4, "a score"), 4);
-        uint32_t len = read_u32(&f, "the length of a piece");
-        set_piece(k, n++, (Text){ (const char *)need(&f, len, "a piece"), len }, score);
+        float score = read_f32(&f);
+        uint32_t length = read_u32(&f);
+        set_piece(k, n++, (Text){ need(&f, length), length }, score);
     }
-    CHECK(n >= FIRST_PIECE, "%s: %d pieces; at least %d were expected (3 specials and 256 bytes)", path, n, FIRST_PIECE);
+    CHECK(n >= FIRST_PIECE, "%s: %d pieces; %d were expected at least: 3 specials, 256 bytes", path, n, FIRST_PIECE);
     k->V = n;
     tokenizer_index(k, path);
     free(bytes.s);
 }
 
-// Writes the same layout. <s> and </s> stand between newlines, so that no text can merge into them.
+// Writes the same layout, which llama2.c reads as well.
 static void tokenizer_save(const Tokenizer *k, const char *path)
 {
     Buf f = { 0 };
-    uint32_t longest = 0;
-    for (int i = 0; i < k->V; i++) if (k->piece[i].n > longest) longest = (uint32_t)k->piece[i].n;
+    uint32_t longest = k->longest > 6 ? (uint32_t)k->longest : 6;      // "<0xHH>" and "\n</s>\n" have 6
     buf_add(&f, &longest, 4);
     for (int i = 0; i < k->V; i++) {
         uint32_t n = (uint32_t)k->piece[i].n;
-        buf_add(&f, &k->score[i], 4);
-        buf_add(&f, &n, 4);
-        buf_add(&f, k->piece[i].s, n);
+        buf_add(&f, &k->score[i], 4), buf_add(&f, &n, 4), buf_add(&f, k->piece[i].s, n);
     }
     write_file(path, 1, &(Text){ f.s, f.n });
     free(f.s);
 }
 
-// Encoding starts with one symbol a character and merges the adjacent pair whose merged piece has the highest score, leftmost
-// on ties, until no merge is left. A heap holds the candidates; one that a later merge made stale is seen by its length.
-typedef struct { const char *s; int n, prev, next; } Symbol;
-typedef struct { float score; int left, right, n; } Merge;
-typedef struct { Merge *a; size_t n, cap; } Heap;
+/* Encoding starts with one symbol a character and merges the adjacent pair whose merged piece has the highest score,
+   leftmost on ties, until no merge is left. Looking at every pair for every merge would be quadratic, and a text may
+   have a megabyte: a heap keeps the candidates sorted, at O(log n) a merge. A symbol is named by the place of its first
+   byte, and len[place] says how long it is; after a merge its right half has length 0. A candidate that an earlier
+   merge has made stale is not searched for in the heap: it is recognised when it comes up, because the lengths no
+   longer add up to its n. */
+
+typedef struct { float score; int left, n; } Merge;  // the symbol at left and its neighbour would be a piece of n bytes
+typedef struct { Merge *a; size_t n, cap; } Heap;    // a[0] is the best; a[i] goes before a[2 i + 1] and a[2 i + 2]
 
 static bool before(Merge a, Merge b) { return a.score > b.score || (a.score == b.score && a.left < b.left); }
 
+// Puts the new one at the end and lets it rise past the parents that it beats.
 static void heap_push(Heap *h, Merge m)
 {
     h->a = grow(h->a, sizeof *h->a, &h->cap, h->n + 1);
@@ -388,6 +447,7 @@ static void heap_push(Heap *h, Merge m)
     h->a[i] = m;
 }
 
+// Takes the best one; the last one fills its place and sinks below the better child until none is better.
 static Merge heap_pop(Heap *h)
 {
     Merge top = h->a[0], last = h->a[--h->n];
@@ -401,64 +461,62 @@ static Merge heap_pop(Heap *h)
     return top;
 }
 
-static void try_merge(const Tokenizer *k, const Symbol *sym, int left, int right, Heap *h)
+// A candidate for the heap, if the n bytes at `left` are a piece.
+static void try_merge(const Tokenizer *k, Heap *h, const char *s, int left, int n)
 {
-    if (left < 0 || right < 0 || sym[left].n + sym[right].n > k->longest) return;
-    int id = k->slot[find_slot(k, (Text){ sym[left].s, (size_t)(sym[left].n + sym[right].n) })];
-    if (id >= 0) heap_push(h, (Merge){ k->score[id], left, right, sym[left].n + sym[right].n });
+    int id = n <= k->longest ? find_piece(k, (Text){ s + left, (size_t)n }) : -1;
+    if (id >= 0) heap_push(h, (Merge){ k->score[id], left, n });
 }
 
-// Appends the ids of t to out, t taken as it stands.
+// Appends the ids of t to out, t taken as it stands. A character that has no piece is spelt in bytes.
 static void encode_raw(const Tokenizer *k, Text t, Ids *out)
 {
-    static const int length_of_lead[16] = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 3, 4 };    // UTF-8, by the high 4 bits
+    // One symbol a character; every two neighbours are a first candidate.
     CHECK(t.n < INT_MAX, "a text of %zu bytes; at most %d can be encoded", t.n, INT_MAX - 1);
-    Symbol *sym = zalloc(t.n, sizeof *sym);
+    int end = (int)t.n;
+    int *len = zalloc(t.n, sizeof *len);                // [bytes] at a symbol's first byte: how many it has, or 0
+    int *prev = zalloc(t.n, sizeof *prev);              // [bytes] where the symbol in front of it begins; -1 none
     Heap heap = { 0 };
-    int n = 0;
-    for (size_t at = 0; at < t.n; n++) {
-        int len = length_of_lead[(uint8_t)t.s[at] >> 4];
-        if ((size_t)len > t.n - at) len = (int)(t.n - at);
-        sym[n] = (Symbol){ t.s + at, len, n - 1, n + 1 };
-        at += (size_t)len;
+    for (int at = 0, last = -1; at < end; last = at, at += len[at]) {
+        len[at] = (int)utf8_span((Text){ t.s + at, (size_t)(end - at) });
+        prev[at] = last;
+        if (last >= 0) try_merge(k, &heap, t.s, last, len[last] + len[at]);
     }
-    if (n) sym[n - 1].next = -1;
-    for (int i = 1; i < n; i++) try_merge(k, sym, i - 1, i, &heap);
+    // Merge the best pair; the new symbol makes a candidate with each of its two neighbours.
     while (heap.n) {
         Merge m = heap_pop(&heap);
-        Symbol *l = &sym[m.left], *r = &sym[m.right];
-        if (!l->n || !r->n || l->n + r->n != m.n) continue;     // stale: one of the two has been merged away
-        l->n = m.n, l->next = r->next, r->n = 0;
-        if (l->next >= 0) sym[l->next].prev = m.left;
-        try_merge(k, sym, l->prev, m.left, &heap);
-        try_merge(k, sym, m.left, l->next, &heap);
+        int l = m.left, r = l + len[l], next = l + m.n;
+        if (r >= end || len[l] + len[r] != m.n) continue;       // stale: one of the two has been merged with another
+        len[l] = m.n, len[r] = 0;
+        if (prev[l] >= 0) try_merge(k, &heap, t.s, prev[l], len[prev[l]] + m.n);
+        if (next < end) prev[next] = l, try_merge(k, &heap, t.s, l, m.n + len[next]);
     }
-    for (int i = n ? 0 : -1; i >= 0; i = sym[i].next) {
-        int id = k->slot[find_slot(k, (Text){ sym[i].s, (size_t)sym[i].n })];
+    // What is left is the text in pieces.
+    for (int at = 0; at < end; at += len[at]) {
+        int id = find_piece(k, (Text){ t.s + at, (size_t)len[at] });
         if (id >= 0) ids_add(out, id);
-        else for (int b = 0; b < sym[i].n; b++) ids_add(out, BYTE0 + (uint8_t)sym[i].s[b]);     // byte fallback
+        else for (int b = 0; b < len[at]; b++) ids_add(out, BYTE0 + (uint8_t)t.s[at + b]);
     }
-    free(sym), free(heap.a);
+    free(len), free(prev), free(heap.a);
 }
 
-// Appends the ids of t. As SentencePiece does, non-empty text gets a space in front: " Paris" is one token wherever a word
-// begins, so the first word of y_c is the same token as the first word of y_o in the prompt.
+// Appends the ids of t. As SentencePiece does, non-empty text gets a space in front: " Paris" is one token wherever a
+// word begins, so the first word of y_c is the same token as the first word of y_o in the prompt. An Aligner lives from
+// that: to copy is then to repeat tokens, which attention learns easily.
 static void encode(const Tokenizer *k, Text t, Ids *out)
 {
     if (!t.n) return;
     Buf spaced = { 0 };
-    buf_add(&spaced, " ", 1);
-    buf_add(&spaced, t.s, t.n);
+    buf_add(&spaced, " ", 1), buf_add(&spaced, t.s, t.n);
     encode_raw(k, (Text){ spaced.s, spaced.n }, out);
     free(spaced.s);
 }
 
-// Appends the bytes of one token; specials have none.
+// Appends the bytes of one token; <unk>, <s> and </s> have none.
 static void decode(const Tokenizer *k, int id, Buf *out)
 {
-    char byte = (char)(id - BYTE0);
     if (id >= FIRST_PIECE) buf_add(out, k->piece[id].s, k->piece[id].n);
-    else if (id >= BYTE0) buf_add(out, &byte, 1);
+    else if (id >= BYTE0) buf_add(out, &(char){ (char)(id - BYTE0) }, 1);
 }
 
 // The text of n ids; the space that encode put in front is taken away again.
@@ -471,195 +529,189 @@ static Buf decode_all(const Tokenizer *k, const int *ids, int n)
     return all;
 }
 
-// The trainer. Text is cut into words (a space goes with the letters behind it; digits and controls stand alone; punctuation
-// does not mix with letters); the most frequent adjacent pair of symbols inside words becomes the next piece, and so on until
-// the vocabulary is full. Ties: fewer bytes first, then byte order, so the result depends on nothing but the text.
-typedef struct { int *sym; int n; long count; } Word;
-typedef struct { int left, right; long count; } Pair;
-typedef struct { Pair *a; size_t mask; } Pairs;
+/* The trainer (Sennrich, Haddow, Birch 2016). For instance from "aab aab ab", which has the words "aab", " aab" and
+   " ab", once each:
 
-static int character_class(uint8_t c)                   // 0 control, 1 digit, 2 letter (and all beyond ASCII), 3 the rest
-{
-    if (c < 32 || c == 127) return 0;
-    if (c >= '0' && c <= '9') return 1;
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c >= 128 ? 2 : 3;
-}
+       pairs   a b 3,  a a 2,  " " a 2              ab becomes a piece: the most frequent
+       words   a ab,  " " a ab,  " " ab
+       pairs   a ab 2,  " " a 1,  " " ab 1          then aab
+       words   aab,  " " aab,  " " ab
+       pairs   " " ab 1,  " " aab 1                 then " ab": as frequent as " aab", but shorter
 
-static size_t word_length(const char *s, size_t n)
-{
-    size_t i = s[0] == ' ';
-    int class = i < n && s[i] != ' ' ? character_class((uint8_t)s[i]) : 0;
-    if (class < 2) return 1;
-    while (i < n && s[i] != ' ' && character_class((uint8_t)s[i]) == class) i++;
-    return i;
-}
+   Text is cut into words; the most frequent adjacent pair of symbols inside
+   words becomes the next piece, everywhere at once, and so on until the vocabulary is full. Only the different words
+   are kept, each with its number of occurrences, and all pairs are simply counted again for every piece: a text of some
+   megabytes has a few thousand different words. Ties go to fewer bytes, then to byte order, so the result depends on
+   nothing but the text. */
 
+// A bit of text and how often it occurs. left, right: of a pair, its two pieces.
+typedef struct { Text t; long count; int left, right; } Part;
+typedef struct { Part *a; size_t n, cap; } Parts;
+
+// Two orders for qsort: fewer bytes first, then byte order; and the most frequent first, then by_bytes.
 static int by_bytes(const void *pa, const void *pb)
 {
-    const Text *a = pa, *b = pb;
-    int c = memcmp(a->s, b->s, a->n < b->n ? a->n : b->n);
-    return c ? c : (a->n > b->n) - (a->n < b->n);
+    const Text *a = &((const Part *)pa)->t, *b = &((const Part *)pb)->t;
+    return a->n != b->n ? (a->n > b->n) - (a->n < b->n) : memcmp(a->s, b->s, a->n);
 }
 
-static Pair *find_pair(Pairs *p, int left, int right)
+static int by_count(const void *pa, const void *pb)
 {
-    size_t i = ((size_t)left * 0x9E3779B1u ^ (size_t)right * 0x85EBCA77u) & p->mask;
-    while (p->a[i].count >= 0 && (p->a[i].left != left || p->a[i].right != right)) i = (i + 1) & p->mask;
-    if (p->a[i].count < 0) p->a[i] = (Pair){ left, right, 0 };          // -1 marks an empty place
-    return &p->a[i];
+    const Part *a = pa, *b = pb;
+    return a->count != b->count ? (a->count < b->count) - (a->count > b->count) : by_bytes(a, b);
 }
 
-static void count_pairs(Pairs *p, const Word *w, long sign)
+// 0 control, 1 digit, 2 letter (and every byte beyond ASCII), 3 the rest.
+static int character_class(char c)
 {
-    for (int i = 0; i + 1 < w->n; i++)
-        if (w->sym[i] >= FIRST_PIECE && w->sym[i + 1] >= FIRST_PIECE)              // bytes are never merged
-            find_pair(p, w->sym[i], w->sym[i + 1])->count += sign * w->count;
+    uint8_t u = (uint8_t)c;
+    if (u < 32 || u == 127) return 0;
+    if (u >= '0' && u <= '9') return 1;
+    return (u | 32) >= 'a' && (u | 32) <= 'z' ? 2 : u >= 128 ? 2 : 3;      // | 32 turns upper case into lower
 }
 
-static void join(const Tokenizer *k, const Pair *p, char *out)
+// The bytes of the word at the start of t. A space goes with the letters behind it; digits and controls stand alone, so
+// that numbers are spelt digit by digit; punctuation does not mix with letters.
+static size_t word_length(Text t)
 {
-    memcpy(out, k->piece[p->left].s, k->piece[p->left].n);
-    memcpy(out + k->piece[p->left].n, k->piece[p->right].s, k->piece[p->right].n);
+    size_t n = t.s[0] == ' ';
+    int class = n < t.n && t.s[n] != ' ' ? character_class(t.s[n]) : 0;
+    if (class < 2) return 1;
+    while (n < t.n && t.s[n] != ' ' && character_class(t.s[n]) == class) n++;
+    return n;
 }
 
-// The best pair to merge next, or NULL. Pieces of more than 16 bytes are left out: they would be phrases, not parts of words.
-static const Pair *best_pair(const Tokenizer *k, const Pairs *p)
+// Cuts every text of a list into parts, length() saying where a part ends. Equal parts become one: its count is the sum
+// over the texts that it stands in. Sorted by bytes; the parts point into the texts.
+static Parts cut(const Parts *from, size_t (*length)(Text))
 {
-    const Pair *best = NULL;
-    char a[32], b[32];
-    for (size_t i = 0; i <= p->mask; i++) {
-        const Pair *q = &p->a[i];
-        size_t n = q->count > 0 ? k->piece[q->left].n + k->piece[q->right].n : 99;
-        if (n > 16 || (best && q->count < best->count)) continue;
-        size_t n_best = best ? k->piece[best->left].n + k->piece[best->right].n : 0;
-        if (best && q->count == best->count) {
-            join(k, q, a), join(k, best, b);
-            if (n > n_best || (n == n_best && memcmp(a, b, n) >= 0)) continue;
+    Parts p = { 0 };
+    size_t n = 0;
+    for (size_t i = 0; i < from->n; i++)
+        for (Text t = from->a[i].t; t.n; t.s += n, t.n -= n) {
+            n = length(t);
+            p.a = grow(p.a, sizeof *p.a, &p.cap, p.n + 1);
+            p.a[p.n++] = (Part){ .t = { t.s, n }, .count = from->a[i].count };
         }
-        best = q;
+    if (p.n) qsort(p.a, p.n, sizeof *p.a, by_bytes);
+    n = 0;
+    for (size_t i = 0; i < p.n; i++)
+        if (n && same(p.a[n - 1].t, p.a[i].t)) p.a[n - 1].count += p.a[i].count;
+        else p.a[n++] = p.a[i];
+    p.n = n;
+    return p;
+}
+
+// Gives the last ids to the characters of the words, most frequent first; what finds no room in half of the vocabulary
+// stays spelt in bytes, and so do control characters, broken UTF-8 and GGUF's U+2581. Returns the first of these ids.
+static int learn_characters(Tokenizer *k, const Parts *words)
+{
+    Parts c = cut(words, utf8_span);
+    int n = 0;
+    for (size_t i = 0; i < c.n; i++)
+        if (!character_class(*c.a[i].t.s) || !utf8_length(c.a[i].t) || same(c.a[i].t, text(GGUF_SPACE)))
+            c.a[i].count = 0;
+    if (c.n) qsort(c.a, c.n, sizeof *c.a, by_count);
+    while (n < (k->V - FIRST_PIECE) / 2 && (size_t)n < c.n && c.a[n].count) n++;
+    for (int i = 0; i < n; i++) {
+        int id = k->V - n + i;
+        set_piece(k, id, c.a[i].t, (float)(FIRST_PIECE - id));
+        k->slot[find_slot(k, k->piece[id])] = id;
+    }
+    free(c.a);
+    return k->V - n;
+}
+
+// The pair to merge next; its count is 0 where there is none. table[mask + 1] is a hash table, counted anew each time.
+// Counts only grow while they are counted, so the best pair so far can be kept along the way. Bytes are never merged,
+// and pairs of more than 16 bytes are left out: they would be phrases, not parts of words.
+static Part best_pair(const Tokenizer *k, const Parts *words, const Ids *ids, Part *table, size_t mask)
+{
+    Part best = { .count = 0 };
+    memset(table, 0, (mask + 1) * sizeof *table);
+    for (size_t w = 0; w < words->n; w++) {
+        const char *s = words->a[w].t.s;                // where the left symbol of the pair begins
+        for (int j = 0; j + 1 < ids[w].n; j++) {
+            int left = ids[w].a[j], right = ids[w].a[j + 1];
+            size_t n_left = left < FIRST_PIECE ? 1 : k->piece[left].n, n = n_left + k->piece[right].n;
+            if (left >= FIRST_PIECE && right >= FIRST_PIECE && n <= 16) {
+                size_t i = ((size_t)left * 0x9E3779B1u ^ (size_t)right * 0x85EBCA77u) & mask;
+                while (table[i].count && (table[i].left != left || table[i].right != right)) i = (i + 1) & mask;
+                table[i] = (Part){ { s, n }, table[i].count + words->a[w].count, left, right };
+                if (by_count(&table[i], &best) < 0) best = table[i];
+            }
+            s += n_left;
+        }
     }
     return best;
 }
 
-// Sorts n texts and makes equal ones one; count[i] says how many there were. Returns how many different ones there are.
-static size_t sort_and_count(Text *t, size_t n, long *count)
+// Writes id for every (left, right) in a word, from left to right: in "aaa" the first two a become "aa", the third
+// stays.
+static void merge_pair(Ids *word, int left, int right, int id)
 {
-    size_t m = 0;
-    if (n) qsort(t, n, sizeof *t, by_bytes);
-    for (size_t i = 0; i < n; i++) {
-        if (!m || !same(t[m - 1], t[i])) t[m] = t[i], count[m++] = 0;
-        count[m - 1]++;
+    int n = 0;
+    for (int i = 0; i < word->n; i++) {
+        bool hit = i + 1 < word->n && word->a[i] == left && word->a[i + 1] == right;
+        word->a[n++] = hit ? id : word->a[i];
+        i += hit;
     }
-    return m;
+    word->n = n;
 }
 
-// Cuts t into pieces of text: words, or single characters.
-static Text *cut(Text t, bool characters, size_t *n)
-{
-    Text *part = NULL;
-    size_t cap = 0;
-    *n = 0;
-    for (size_t at = 0, len; at < t.n; at += len) {
-        uint8_t c = (uint8_t)t.s[at];
-        len = !characters ? word_length(t.s + at, t.n - at) : c < 0xC0 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
-        if (len > t.n - at) len = t.n - at;
-        part = grow(part, sizeof *part, &cap, *n + 1);
-        part[(*n)++] = (Text){ t.s + at, len };
-    }
-    return part;
-}
-
-// Gives the last ids to the characters of t, most frequent first; what finds no room stays spelt in bytes. Returns their number.
-static int add_characters(Tokenizer *k, Text t)
-{
-    size_t n;
-    Text *c = cut(t, true, &n), *taken = zalloc((size_t)k->V, sizeof *taken);
-    long *count = zalloc(n, sizeof *count);
-    int n_taken = 0;
-    n = sort_and_count(c, n, count);
-    for (size_t i = 0; i < n; i++)                      // control characters, broken UTF-8 and GGUF's U+2581 stay bytes
-        if (!character_class((uint8_t)c[i].s[0]) || !utf8_length(c[i]) || same(c[i], text(GGUF_SPACE))) count[i] = 0;
-    while (n_taken < (k->V - FIRST_PIECE) / 2) {
-        size_t best = 0;
-        for (size_t i = 1; i < n; i++) if (count[i] > count[best]) best = i;
-        if (!n || !count[best]) break;
-        taken[n_taken++] = c[best];
-        count[best] = 0;
-    }
-    for (int i = 0, id = k->V - n_taken; i < n_taken; i++, id++) set_piece(k, id, taken[i], (float)(FIRST_PIECE - id));
-    free(c), free(count), free(taken);
-    return n_taken;
-}
-
-// Merges the pair (left, right) to id in every word that has it, and keeps the pair counts up to date.
-static void merge_everywhere(Word *w, size_t n, Pairs *p, int left, int right, int id)
-{
-    for (size_t i = 0; i < n; i++) {
-        int at = 0, to = 0;
-        while (at + 1 < w[i].n && (w[i].sym[at] != left || w[i].sym[at + 1] != right)) at++;
-        if (at + 1 >= w[i].n) continue;
-        count_pairs(p, &w[i], -1);
-        for (at = 0; at < w[i].n; at++, to++) {
-            bool hit = at + 1 < w[i].n && w[i].sym[at] == left && w[i].sym[at + 1] == right;
-            w[i].sym[to] = hit ? id : w[i].sym[at];
-            at += hit;
-        }
-        w[i].n = to;
-        count_pairs(p, &w[i], +1);
-    }
-}
-
-// Trains a vocabulary of V pieces on t and leaves it in k.
+// Trains a vocabulary of V pieces on t and leaves it in k. Dies where the text is too small for so many: an id that no
+// text leads to would be a row of the embedding that nothing ever trains.
 static void tokenizer_train(Tokenizer *k, Text t, int V)
 {
-    size_t n, n_symbols = 0;
-    char name[32];
     tokenizer_alloc(k, V);
+    // <s> and </s> stand between newlines, as llama2.c writes them: newlines are never merged, so no text can become
+    // them.
     set_piece(k, UNK, text("<unk>"), 0), set_piece(k, BOS, text("\n<s>\n"), 0), set_piece(k, EOS, text("\n</s>\n"), 0);
-    for (int b = 0; b < 256; b++) snprintf(name, sizeof name, "<0x%02X>", b), set_piece(k, BYTE0 + b, text(name), 0);
-    int end = V - add_characters(k, t);
-    for (size_t i = 0; i <= k->mask; i++) k->slot[i] = -1;
-    for (int id = end; id < V; id++) k->slot[find_slot(k, k->piece[id])] = id;
-
-    Text *part = cut(t, false, &n);
-    long *count = zalloc(n, sizeof *count);
-    n = sort_and_count(part, n, count);
-    Word *w = zalloc(n, sizeof *w);
-    for (size_t i = 0; i < n; i++) {
-        Ids ids = { 0 };
-        encode_raw(k, part[i], &ids);                   // there are no merges yet: characters and bytes
-        w[i] = (Word){ ids.a, ids.n, count[i] };
-        n_symbols += (size_t)ids.n;
+    for (int b = 0; b < 256; b++) {
+        char name[8];
+        snprintf(name, sizeof name, "<0x%02X>", b);
+        set_piece(k, BYTE0 + b, text(name), 0);
     }
-    Pairs pairs = { .mask = 1023 };
-    while (pairs.mask < 8 * n_symbols) pairs.mask = 2 * pairs.mask + 1;    // a merge adds at most two pairs a joint
-    pairs.a = zalloc(pairs.mask + 1, sizeof *pairs.a);
-    for (size_t i = 0; i <= pairs.mask; i++) pairs.a[i].count = -1;
-    for (size_t i = 0; i < n; i++) count_pairs(&pairs, &w[i], +1);
+    // Words in symbols: there are no merges yet, so encoding gives characters and bytes.
+    Parts whole = { &(Part){ .t = t, .count = 1 }, 1, 1 }, words = cut(&whole, word_length);
+    Ids *ids = zalloc(words.n, sizeof *ids);
+    size_t mask = 1023, n_symbols = 0;
+    int end = learn_characters(k, &words);
+    for (size_t w = 0; w < words.n; w++) encode_raw(k, words.a[w].t, &ids[w]), n_symbols += (size_t)ids[w].n;
+    while (mask < 2 * n_symbols) mask = 2 * mask + 1;   // there are fewer different pairs than symbols
+    Part *table = zalloc(mask + 1, sizeof *table);
 
+    // The loop that is BPE: count, take the best pair, merge it everywhere.
     for (int id = FIRST_PIECE; id < end; ) {
-        const Pair *best = best_pair(k, &pairs);
-        CHECK(best, "this text yields %d pieces only, %d were asked for; give more text or a smaller --vocab", id + V - end, V);
-        int left = best->left, right = best->right;
-        char joined[32];
-        join(k, best, joined);
-        Text piece = { joined, k->piece[left].n + k->piece[right].n };
-        size_t slot = find_slot(k, piece);
-        int known = k->slot[slot];                      // the same piece may come about twice: "a"+"bc" after "ab"+"c"
-        if (known < 0) set_piece(k, id, piece, (float)(FIRST_PIECE - id)), k->slot[slot] = id;
-        merge_everywhere(w, n, &pairs, left, right, known < 0 ? id++ : known);
+        Part best = best_pair(k, &words, ids, table, mask);
+        CHECK(best.count, "this text yields %d pieces only, %d were asked for; give more text or a smaller --vocab",
+              id + V - end, V);
+        int *slot = &k->slot[find_slot(k, best.t)];
+        int piece = *slot;
+        if (piece < 0) {                                // not yet known: "a" + "bc" may come after "ab" + "c"
+            piece = *slot = id++;
+            set_piece(k, piece, best.t, (float)(FIRST_PIECE - piece));
+        }
+        for (size_t w = 0; w < words.n; w++) merge_pair(&ids[w], best.left, best.right, piece);
     }
-    for (size_t i = 0; i < n; i++) free(w[i].sym);
-    free(part), free(count), free(w), free(pairs.a);
+    for (size_t w = 0; w < words.n; w++) free(ids[w].a);
+    free(words.a), free(ids), free(table);
     tokenizer_index(k, "the new tokenizer");
 }
 
 /* ============================================================================================================
-   Chapter 3. Kernels.  Each forward has its backward below it, and the backward quotes the line it differentiates. The matmul
-   comes last. Skip the chapter if you trust a gradient check: tests/gradients.c holds every function here to one.
+   Chapter 3. Kernels.  Each forward has its backward below it, and the backward quotes the line it differentiates. The
+   matmul comes last. Skip the chapter if you trust a gradient check: tests/gradients.c holds every function here to
+   one.
 
-   One rule holds everywhere: the order of the additions behind a number depends neither on the number of threads nor on how
-   many tokens are computed at once. So training is reproducible, and checking a draft gives the bits of plain decoding. */
+   One rule holds everywhere: the order of the additions behind a number depends neither on the number of threads nor on
+   how many tokens are computed at once. Floating-point addition is not associative, so this is what makes training
+   reproducible, and what lets the check of a whole draft give the bits of decoding it token by token.
+
+   How to read a backward pass. The name dx stands for the gradient of the loss by x, an array of x's shape. The
+   backward of y = f(x) is given dy and computes dx by the chain rule: dx[j] = sum_i dy[i] times the derivative of y[i]
+   by x[j]. Where x goes on to several places, as the residual stream does and as weights do over all tokens, its
+   gradients add up: hence +=. */
 
 #ifdef _OPENMP
 static int max_threads(void) { return omp_get_max_threads(); }
@@ -671,13 +723,18 @@ static int team_size(void) { return 1; }
 static int thread_rank(void) { return 0; }
 #endif
 
-enum { LANES = 8 };                                     // sums run in 8 interleaved lanes: what one AVX2 register holds
+static int least(int a, int b) { return a < b ? a : b; }
+static int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
+enum { LANES = 8 };     // sums run in 8 interleaved lanes: what one AVX2 register holds, so that compilers may use it
+
+// The order of these seven additions is part of every result; it is the one in which halves of a register are added.
 static inline float add_lanes(const float s[LANES])
 {
     return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
 }
 
+// sum_i a[i] b[i]: lane l takes the i with i mod 8 = l. The order is part of the result, so it is written out.
 static inline float dot(const float *a, const float *b, int n)
 {
     float s[LANES] = { 0 };
@@ -687,24 +744,23 @@ static inline float dot(const float *a, const float *b, int n)
     return add_lanes(s);
 }
 
-// e^x to 2 units in the last place, in plain C that compilers vectorize: 2^n by the exponent's bits, the rest by a polynomial.
+// e^x to 2 units in the last place, in plain C that compilers vectorize (libm's expf is a call, and differs between
+// systems). With n = round(x / ln 2) and r = x - n ln 2:  e^x = 2^n e^r,  |r| <= 0.35. Adding 1.5 * 2^23 leaves no bits
+// for a fraction, which rounds; ln 2 is subtracted in two parts, the first of which is exact; a polynomial (Cephes)
+// gives e^r; 2^n is written into the exponent's bits.
 static inline float exp_f32(float x)
 {
     float y = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-    float n = (y * 1.44269504f + 12582912.0f) - 12582912.0f;              // round(y / ln 2): 1.5 * 2^23 pushes the fraction out
+    float n = (y * 1.44269504f + 12582912.0f) - 12582912.0f;
     float r = (y - n * 0.693359375f) + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
+    float p = ((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r + 4.1665795894e-2f;
+    p = ((p * r + 1.6666665459e-1f) * r + 5.0000001201e-1f) * r * r + r + 1.0f;
     union { uint32_t u; float f; } scale = { (uint32_t)((int32_t)n + 127) << 23 };
     return x < -87.0f ? 0.0f : p * scale.f;
 }
 
-// RMSNorm over each of T rows: y = x * r * w with r = 1 / sqrt(mean(x^2) + eps); r[T] is kept for the backward pass.
+// RMSNorm over each of T rows: y = x * r * w with r = 1 / sqrt(mean(x^2) + eps). Every row gets length about sqrt(C),
+// then each column its own weight. r[T] is kept for the backward pass.
 static void rmsnorm(float *y, float *r, const float *x, const float *w, int T, int C, float eps)
 {
     #pragma omp parallel for schedule(static) if ((long)T * C > 16384)
@@ -716,18 +772,19 @@ static void rmsnorm(float *y, float *r, const float *x, const float *w, int T, i
     }
 }
 
-// y = x r w:   dx += r (dy w - x r^2 mean(dy w x)),   dw += sum over rows of dy x r
-static void rmsnorm_backward(float *dx, float *dw, const float *dy, const float *x, const float *r, const float *w, int T, int C)
+// y = x r w:   dx += r (dy w - x r^2 mean(dy w x)),   dw += sum over rows of dy x r The first is the product rule with
+// r held fixed; but r depends on every x[j] of the row, its derivative by x[j] being - r^3 x[j] / C: that is the second
+// term.
+static void rmsnorm_backward(float *dx, float *dw, const float *dy, const float *x, const float *r, const float *w,
+                             int T, int C)
 {
     #pragma omp parallel for schedule(static)
     for (int t = 0; t < T; t++) {
         const float *xt = x + (size_t)t * C, *dyt = dy + (size_t)t * C;
         float *dxt = dx + (size_t)t * C, s[LANES] = { 0 };
-        int i = 0;
-        for (; i + LANES <= C; i += LANES) for (int l = 0; l < LANES; l++) s[l] += dyt[i + l] * w[i + l] * xt[i + l];
-        for (int l = 0; i < C; i++, l++) s[l] += dyt[i] * w[i] * xt[i];
+        for (int i = 0; i < C; i++) s[i % LANES] += dyt[i] * w[i] * xt[i];
         float m = add_lanes(s) / (float)C * r[t] * r[t];
-        for (i = 0; i < C; i++) dxt[i] += r[t] * (dyt[i] * w[i] - xt[i] * m);
+        for (int i = 0; i < C; i++) dxt[i] += r[t] * (dyt[i] * w[i] - xt[i] * m);
     }
     #pragma omp parallel for schedule(static)
     for (int i0 = 0; i0 < C; i0 += 16)                  // a thread owns columns of dw and walks down the rows in order
@@ -735,14 +792,16 @@ static void rmsnorm_backward(float *dx, float *dw, const float *dy, const float 
             for (int i = i0; i < i0 + 16 && i < C; i++) dw[i] += dy[(size_t)t * C + i] * x[(size_t)t * C + i] * r[t];
 }
 
-// Rotary position embedding, in place: in every head the pair (2i, 2i+1) of q and k turns by the angle pos * base^(-2i/hs).
-// rows are ld apart; the first n_heads * hs values of a row are turned. angle[pos][hs/2] holds (cos, sin). sign -1 turns back.
+// Rotary position embedding, in place: in every head the pair (2i, 2i+1) of q and k turns by the angle pos *
+// base^(-2i/hs). Since a turned q times a turned k depends on the difference of the angles only, attention sees how far
+// apart two tokens are. Rows are ld apart; the first n_heads * hs values of a row are turned. angle[pos][hs/2] holds
+// (cos, sin). The transpose of a rotation is the rotation back, so rope's backward is rope with sign -1.
 static void rope(float *x, const int *pos, const float *angle, int T, int ld, int n_heads, int hs, float sign)
 {
     #pragma omp parallel for schedule(static) if (T > 16)
-    for (int t = 0; t < T; t++) {
-        const float *a = angle + (size_t)pos[t] * hs;
+    for (int t = 0; t < T; t++)
         for (int h = 0; h < n_heads; h++) {
+            const float *a = angle + (size_t)pos[t] * hs;
             float *v = x + (size_t)t * ld + h * hs;
             for (int i = 0; i < hs; i += 2) {
                 float c = a[i], s = sign * a[i + 1], v0 = v[i], v1 = v[i + 1];
@@ -750,11 +809,11 @@ static void rope(float *x, const int *pos, const float *angle, int T, int ld, in
                 v[i + 1] = v0 * s + v1 * c;
             }
         }
-    }
 }
-// A rotation's transpose is the rotation back, so rope's backward is rope with sign -1.
 
-// SwiGLU: gu[T][2F] holds gate and up side by side;  y[T][F] = silu(g) u  with  silu(g) = g / (1 + e^-g).
+// SwiGLU (arXiv 2002.05202), where a token "thinks": up computes F features, and the gate decides for each of them how
+// much of it goes on, nearly nothing (g far below 0) or all of it times g. gu[T][2F] holds gate and up side by
+// side;  y[T][F] = silu(g) u  with  silu(g) = g / (1 + e^-g).
 static void swiglu(float *y, const float *gu, int T, int F)
 {
     #pragma omp parallel for schedule(static) if ((long)T * F > 16384)
@@ -766,6 +825,7 @@ static void swiglu(float *y, const float *gu, int T, int F)
 }
 
 // y = silu(g) u:   du = dy silu(g),   dg = dy u s (1 + g (1 - s))  with s = 1 / (1 + e^-g).   dgu replaces gu.
+// (silu(g) = g s and s' = s (1 - s), so silu' = s + g s (1 - s).)
 static void swiglu_backward(float *gu, const float *dy, int T, int F)
 {
     #pragma omp parallel for schedule(static)
@@ -780,14 +840,17 @@ static void swiglu_backward(float *gu, const float *dy, int T, int F)
     }
 }
 
-// Softmax of x[0..n) in place; x must have room up to the next multiple of 8. Returns max and 1/sum through *m and *inv.
+// Softmax of x[0..n) in place, which makes probabilities of scores: e^x[i] / sum_j e^x[j]. Subtracting the maximum
+// first changes nothing but keeps e^x from overflowing. x must have room up to the next multiple of 8. Returns max and
+// 1/sum through *m and *inv.
 static void softmax(float *x, int n, float *m, float *inv)
 {
-    float s[LANES], top[LANES];
-    int n8 = (n + LANES - 1) / LANES * LANES;
+    float s[LANES] = { 0 }, top[LANES];
+    int n8 = round_up(n, LANES);
     for (int i = n; i < n8; i++) x[i] = -INFINITY;
-    for (int l = 0; l < LANES; l++) s[l] = 0, top[l] = -INFINITY;
-    for (int i = 0; i < n8; i += LANES) for (int l = 0; l < LANES; l++) top[l] = x[i + l] > top[l] ? x[i + l] : top[l];
+    for (int l = 0; l < LANES; l++) top[l] = -INFINITY;
+    for (int i = 0; i < n8; i += LANES)
+        for (int l = 0; l < LANES; l++) top[l] = x[i + l] > top[l] ? x[i + l] : top[l];
     *m = top[0];
     for (int l = 1; l < LANES; l++) if (top[l] > *m) *m = top[l];
     for (int i = 0; i < n8; i += LANES) for (int l = 0; l < LANES; l++) s[l] += x[i + l] = exp_f32(x[i + l] - *m);
@@ -795,8 +858,10 @@ static void softmax(float *x, int n, float *m, float *inv)
     for (int i = 0; i < n8; i++) x[i] *= *inv;
 }
 
-// Cross-entropy of n rows of logits[n][ld] (V of them used) against target[n]: nll[i] = - log softmax(logits[i])[target[i]].
-// The gradient of the mean, (softmax - one_hot) / n_total, replaces the logits.
+// Cross-entropy of n rows of logits[n][ld] (V of them used) against target[n]: nll[i] = - log
+// softmax(logits[i])[target[i]] = max + log(sum) - logit of the target, in double because means are taken over many of
+// them. The gradient of the mean over n_total targets, (softmax - one_hot) / n_total, replaces the logits: push down
+// what was thought likely, push up what came.
 static void cross_entropy(float *logits, double *nll, const int *target, int n, int V, int ld, int n_total)
 {
     float scale = 1.0f / (float)n_total;
@@ -813,18 +878,25 @@ static void cross_entropy(float *logits, double *nll, const int *target, int n, 
 /* The matmul.  C[M][N] (+)= A[M][K] B[K][N], where A and B are views with any strides, so that one function serves
        forward  Y = X W^T         (W[out][in] as in every checkpoint),
        backward dX = dY W   and   dW += dY^T X.
-   The work is cut so that each level of the machine holds what it repeats: a tile of 6 x 16 results lives in 12 of the 16 AVX2
-   registers; the 16-wide panel of B that it walks along (KC rows, 16 KB) lives in the L1 cache; MC rows of A live in L2.
-   Panels are copied ("packed") into the order in which the tile reads them. docs/matmul.md derives the numbers. */
+   Three nested loops would do, but they load two numbers for each multiply-add and wait for memory. Here the work is
+   cut so that each level of the machine holds what it repeats: a tile of 6 x 16 results lives in 12 of the 16 AVX2
+   registers; the 16-wide panel of B that it walks along (KC rows, 16 KB) lives in the L1 cache; MC rows of A live in
+   L2. Panels are copied ("packed") into the order in which the tile reads them. docs/matmul.md derives the numbers. */
 
 enum { MR = 6, NR = 16, KC = 256, MC = 96 };
 
 typedef struct { const float *p; ptrdiff_t row, col; } View;     // element (i, j) is p[i * row + j * col]
 
-// c[mr][16] (+)= a[k][mr]^T b[k][16]. The one place with intrinsics; every sum runs over k in order, one fused multiply-add each.
+// v without its first i rows and j columns; v with rows and columns exchanged. Neither moves a number.
+static View from(View v, int i, int j) { v.p += i * v.row + j * v.col; return v; }
+static View transposed(View v) { return (View){ v.p, v.col, v.row }; }
+
+// c[mr][16] (+)= a[k][mr]^T b[k][16]. The one place with intrinsics; every sum runs over k in order, one fused
+// multiply-add each. mr is a constant where it is called, so that all r[i] become registers.
 #if defined(__AVX2__) && defined(__FMA__) && !defined(PORTABLE)
 #include <immintrin.h>
-static inline __attribute__((always_inline)) void tile(const int mr, int k, const float *a, const float *b, float *c, size_t ldc, bool add)
+static inline __attribute__((always_inline))
+void tile(const int mr, int k, const float *a, const float *b, float *c, size_t ldc, bool add)
 {
     __m256 r[MR][2];
     for (int i = 0; i < mr; i++) r[i][0] = r[i][1] = _mm256_setzero_ps();
@@ -840,7 +912,8 @@ static inline __attribute__((always_inline)) void tile(const int mr, int k, cons
     }
     #pragma GCC unroll 6
     for (int i = 0; i < mr; i++, c += ldc) {
-        if (add) r[i][0] = _mm256_add_ps(r[i][0], _mm256_loadu_ps(c)), r[i][1] = _mm256_add_ps(r[i][1], _mm256_loadu_ps(c + 8));
+        if (add) r[i][0] = _mm256_add_ps(r[i][0], _mm256_loadu_ps(c));
+        if (add) r[i][1] = _mm256_add_ps(r[i][1], _mm256_loadu_ps(c + 8));
         _mm256_storeu_ps(c, r[i][0]), _mm256_storeu_ps(c + 8, r[i][1]);
     }
 }
@@ -852,91 +925,101 @@ static inline void tile(const int mr, int k, const float *a, const float *b, flo
         for (int i = 0; i < mr; i++)
             for (int j = 0; j < NR; j++) r[i][j] += a[i] * b[j];
     for (int i = 0; i < mr; i++)
-        for (int j = 0; j < NR; j++) c[i * ldc + j] = r[i][j] + (add ? c[i * ldc + j] : 0);
+        for (int j = 0; j < NR; j++) c[i * ldc + j] = add ? r[i][j] + c[i * ldc + j] : r[i][j];
 }
 #endif
 
-// One or six rows: the compiler gets both as constants.
-static void tile_rows(int rows, int k, const float *a, const float *b, float *c, size_t ldc, bool add)
+// The rows x cols part of a tile of mr (6, or 1 for single tokens) x 16, for the edges of C. The tile itself is always
+// computed whole, so that a result has the same bits wherever the edges fall.
+static void tile_part(int mr, int rows, int cols, int k, const float *a, const float *b, float *c, size_t ldc, bool add)
 {
-    if (rows == 1) tile(1, k, a, b, c, ldc, add);
-    else tile(MR, k, a, b, c, ldc, add);
+    float edge[MR * NR];
+    bool whole = rows == mr && cols == NR;
+    if (mr == 1) tile(1, k, a, b, whole ? c : edge, whole ? ldc : NR, whole && add);
+    else tile(MR, k, a, b, whole ? c : edge, whole ? ldc : NR, whole && add);
+    for (int i = 0; i < rows && !whole; i++)
+        for (int j = 0; j < cols; j++) c[i * ldc + j] = add ? edge[i * NR + j] + c[i * ldc + j] : edge[i * NR + j];
 }
 
-// Packs columns [j, j + 16) of rows [p0, p0 + k) of B as panel[k][16]; columns beyond N become zero.
-static void pack_b(float *panel, View B, int p0, int k, int j, int N)
+/* How a product is cut, for M = 12, N = 32: two panels of A with 6 rows each, two of B with 16 columns each, four
+   tiles. A panel of A is stored column after column, a panel of B row after row, so that the step from k to k + 1 reads
+   the next 6 and the next 16 floats:
+
+             B  |  0  |  1  |           for each block of KC rows of B       (adds to what the former blocks gave)
+                |     |     |               for each block of MC rows of A   (is packed, and stays in L2)
+       A    -----------------                   for each panel of B          (stays in L1)
+       0         | 00  | 01  |                      for each panel of A
+       1         | 10  | 11  |                          tile */
+
+// Packs the first n rows and k columns of a view as panel[k][width]; what lies beyond n becomes zero.
+static void pack(float *panel, int width, View v, int n, int k)
 {
-    const float *s = B.p + p0 * B.row + j * B.col;
-    int n = N - j < NR ? N - j : NR;
-    if (n == NR && B.col == 1) { for (int p = 0; p < k; p++) memcpy(panel + p * NR, s + p * B.row, NR * sizeof *s); return; }
-    for (int q = 0; q < k; q += 16)                     // in squares of 16: a cache line read is used up before the next
-        for (int i = 0; i < NR; i++)
-            for (int p = q; p < q + 16 && p < k; p++) panel[p * NR + i] = i < n ? s[p * B.row + i * B.col] : 0;
+    if (n < width) memset(panel, 0, (size_t)k * width * sizeof *panel);
+    for (int p = 0; p < k; p++)
+        for (int i = 0; i < n; i++) panel[p * width + i] = v.p[i * v.row + p * v.col];
 }
 
-// Packs rows [i, i + mr) of A, columns [p0, p0 + k), as panel[k][mr]; rows beyond M become zero.
-static void pack_a(float *panel, View A, int i, int M, int p0, int k, int mr)
+// Panel number j of B: its columns [16 j, 16 j + 16), of the rows [p0, p0 + k).
+static void pack_b(float *block, View B, int p0, int k, int j, int N)
 {
-    const float *s = A.p + i * A.row + p0 * A.col;
-    int m = M - i < mr ? M - i : mr;
-    if (m == MR) for (int p = 0; p < k; p++) for (int u = 0; u < MR; u++) panel[p * MR + u] = s[u * A.row + p * A.col];
-    else for (int p = 0; p < k; p++) for (int u = 0; u < mr; u++) panel[p * mr + u] = u < m ? s[u * A.row + p * A.col] : 0;
+    pack(block + (size_t)j * k * NR, NR, transposed(from(B, p0, j * NR)), least(NR, N - j * NR), k);
 }
 
-// The size in floats of a packed K x N matrix.
-static size_t packed_size(int K, int N) { return (size_t)K * ((size_t)(N + NR - 1) / NR * NR); }
+// The size in floats of a packed K x N matrix, and of what gemm packs of it at a time.
+static size_t packed_size(int K, int N) { return (size_t)K * (size_t)round_up(N, NR); }
+static size_t gemm_shared_size(int K, int N) { return packed_size(least(K, KC), N); }
 
+// Packs the whole of B[K][N], block of KC rows after block, as gemm wants to find it.
 static void pack_all(float *packed, View B, int K, int N)
 {
-    int panels = (N + NR - 1) / NR;
     #pragma omp parallel for schedule(static)
-    for (int j = 0; j < panels; j++)
-        for (int p0 = 0; p0 < K; p0 += KC) {
-            int k = K - p0 < KC ? K - p0 : KC;
-            pack_b(packed + (size_t)p0 * panels * NR + (size_t)j * k * NR, B, p0, k, j * NR, N);
-        }
+    for (int j = 0; j < round_up(N, NR) / NR; j++)
+        for (int p0 = 0; p0 < K; p0 += KC) pack_b(packed + packed_size(p0, N), B, p0, least(K - p0, KC), j, N);
 }
 
-// The share of thread `rank` of `size` in C (+)= A B. B is packed already where packed is given, else all threads pack it
-// into shared[KC x N]. mine[(MC + MR) x KC] is this thread's own. Results are cut by rows where C is tall, else by panels.
-static void gemm(int rank, int size, int M, int N, int K, View A, View B, const float *packed, float *C, size_t ldc, bool add,
-                 float *shared, float *mine)
+// All threads of a team wait for each other. A team of one may run inside a larger one, which must not wait.
+static void barrier(int size)
 {
-    int panels = (N + NR - 1) / NR, mr = M == 1 ? 1 : MR, tiles = (M + mr - 1) / mr;
-    bool by_rows = tiles >= 2 * size;
-    int m0 = by_rows ? (int)((long)tiles * rank / size) * mr : 0, m1 = by_rows ? (int)((long)tiles * (rank + 1) / size) * mr : M;
-    int j0 = by_rows ? 0 : (int)((long)panels * rank / size), j1 = by_rows ? panels : (int)((long)panels * (rank + 1) / size);
-    if (m1 > M) m1 = M;
-    for (int p0 = 0; p0 < K; p0 += KC) {
-        int k = K - p0 < KC ? K - p0 : KC;
-        const float *block = packed ? packed + (size_t)p0 * panels * NR : shared;
-        if (!packed) {
-            for (int j = (int)((long)panels * rank / size); j < (int)((long)panels * (rank + 1) / size); j++)
-                pack_b(shared + (size_t)j * k * NR, B, p0, k, j * NR, N);
-            if (size > 1) {
-                #pragma omp barrier
-            }
-        }
-        for (int i0 = m0; i0 < m1; i0 += MC) {
-            int m = m1 - i0 < MC ? m1 - i0 : MC;
-            for (int i = 0; i < m; i += mr) pack_a(mine + (size_t)i * k, A, i0 + i, m1, p0, k, mr);
-            for (int j = j0; j < j1; j++)
-                for (int i = 0; i < m; i += mr) {
-                    float *c = C + (size_t)(i0 + i) * ldc + (size_t)j * NR, edge[MR * NR];
-                    int rows = m - i < mr ? m - i : mr, cols = N - j * NR < NR ? N - j * NR : NR;
-                    bool whole = rows == mr && cols == NR;
-                    tile_rows(mr, k, mine + (size_t)i * k, block + (size_t)j * k * NR, whole ? c : edge, whole ? ldc : NR,
-                              whole && (add || p0));
-                    if (whole) continue;
-                    for (int u = 0; u < rows; u++)
-                        for (int v = 0; v < cols; v++) c[u * ldc + v] = edge[u * NR + v] + (add || p0 ? c[u * ldc + v] : 0);
-                }
-        }
-        if (!packed && size > 1) {
-            #pragma omp barrier
-        }
+    if (size > 1) {
+        #pragma omp barrier
     }
 }
+
+// The first of n things that thread `rank` of `size` does; the last one is in front of the next thread's first.
+static int share(int n, int rank, int size) { return (int)((long)n * rank / size); }
+
+// The share of thread `rank` of `size` in C (+)= A B. B is packed already where packed is given, else all threads pack
+// it into shared[KC x N]. mine[(MC + MR) x KC] is this thread's own. Results are cut by rows where C is tall, else by
+// panels; never along K, so that each sum is one thread's.
+static void gemm(int rank, int size, int M, int N, int K, View A, View B, const float *packed, float *C, size_t ldc,
+                 bool add, float *shared, float *mine)
+{
+    int panels = round_up(N, NR) / NR, mr = M == 1 ? 1 : MR, tiles = round_up(M, mr) / mr;
+    int p_from = share(panels, rank, size), p_to = share(panels, rank + 1, size);
+    bool by_rows = tiles >= 2 * size;
+    int i_from = by_rows ? share(tiles, rank, size) * mr : 0, j_from = by_rows ? 0 : p_from;
+    int i_to = by_rows ? least(share(tiles, rank + 1, size) * mr, M) : M, j_to = by_rows ? panels : p_to;
+    for (int p0 = 0; p0 < K; p0 += KC, add = true) {    // blocks of K: the second and later ones add to the first
+        int k = least(K - p0, KC);
+        const float *block = packed ? packed + packed_size(p0, N) : shared;
+        for (int j = p_from; j < p_to && !packed; j++) pack_b(shared, B, p0, k, j, N);
+        if (!packed) barrier(size);
+        for (int i0 = i_from; i0 < i_to; i0 += MC) {
+            int m = least(i_to - i0, MC);
+            for (int i = 0; i < m; i += mr) pack(mine + (size_t)i * k, mr, from(A, i0 + i, p0), least(mr, m - i), k);
+            for (int j = j_from; j < j_to; j++)         // one panel of B stays in L1 for all tiles of the block of A
+                for (int i = 0; i < m; i += mr)
+                    tile_part(mr, least(mr, m - i), least(NR, N - j * NR), k, mine + (size_t)i * k,
+                              block + (size_t)j * k * NR, C + (size_t)(i0 + i) * ldc + (size_t)j * NR, ldc, add);
+        }
+        if (!packed) barrier(size);                     // nobody packs the next block while this one is being read
+    }
+}
+
+/* What the rest of the program calls. A layer is y = W x for each token, so X[T][K] holds a token in each row, W[N][K]
+   an output in each row as checkpoints store it, and Y = X W^T. Its backward needs two more products: dX sends the
+   gradient on to what was in front; dW[n][k] = sum_t dY[t][n] X[t][k] is summed over all tokens. Training therefore
+   costs three times a forward pass, about 6 operations for each weight and token. */
 
 // Scratch memory of the kernels: what all threads share, and a part for each thread.
 typedef struct { float *shared, *own; size_t own_size; } Scratch;
@@ -944,21 +1027,23 @@ typedef struct { float *shared, *own; size_t own_size; } Scratch;
 static float *own_scratch(const Scratch *s) { return s->own + (size_t)thread_rank() * s->own_size; }
 
 // C[M][N] (+)= A[M][K] B[K][N] with all threads, or with one where starting the others would cost more than it brings.
-static void matmul(const Scratch *s, float *C, size_t ldc, View A, View B, const float *packed, int M, int N, int K, bool add)
+static void matmul(const Scratch *s, float *C, size_t ldc, View A, View B, const float *packed, int M, int N, int K,
+                   bool add)
 {
     #pragma omp parallel if ((double)M * N * K > 100e3)
     gemm(thread_rank(), team_size(), M, N, K, A, B, packed, C, ldc, add, s->shared, own_scratch(s));
 }
 
 // Y[T][N] (+)= X[T][K] W[N][K]^T, where packed may hold W packed.
-static void linear(const Scratch *s, float *Y, const float *X, const float *W, const float *packed, int T, int N, int K, bool add)
+static void linear(const Scratch *s, float *Y, const float *X, const float *W, const float *packed, int T, int N, int K,
+                   bool add)
 {
     matmul(s, Y, (size_t)N, (View){ X, K, 1 }, (View){ W, 1, K }, packed, T, N, K, add);
 }
 
 // Y = X W^T:   dX (+)= dY W,   dW += dY^T X
-static void linear_backward(const Scratch *s, float *dX, bool add, float *dW, const float *dY, const float *X, const float *W,
-                            int T, int N, int K)
+static void linear_backward(const Scratch *s, float *dX, bool add, float *dW, const float *dY, const float *X,
+                            const float *W, int T, int N, int K)
 {
     matmul(s, dX, (size_t)K, (View){ dY, N, 1 }, (View){ W, K, 1 }, NULL, T, K, N, add);
     matmul(s, dW, (size_t)K, (View){ dY, 1, N }, (View){ X, K, 1 }, NULL, N, K, T, true);
@@ -966,89 +1051,97 @@ static void linear_backward(const Scratch *s, float *dX, bool add, float *dW, co
 
 /* Attention.  Each query looks at the keys of its own example up to its own position:
        s_j = q . k_j / sqrt(hs),   p = softmax(s),   o = sum_j p_j v_j.
-   Keys and values are kept as packed panels, which is at once what the tile wants to read and the KV cache of generation: a
-   new token adds a column to the keys and a row to the values. */
+   The query says what a token looks for, the keys what the earlier ones offer, the values what they hand over. If q and
+   k have numbers of size one, q . k has variance hs: the root keeps softmax from picking one key before anything is
+   learnt. To copy y_o, an Aligner needs no more than this: a head that finds where in y_o the text so far was last
+   seen, and takes the token behind it. With grouped queries, H / H_kv query heads share one head of keys and values.
+   Keys and values are kept as packed panels, which is at once what the tile wants to read and the KV cache of
+   generation: a new token adds a column to the keys and a row to the values. */
 
-typedef struct {                                        // shape of attention in one layer
-    int H, H_kv, hs, ld;                                // query heads, key/value heads, head size, row length of qkv: (H + 2 H_kv) hs
-} Heads;
+typedef struct { int H, H_kv, hs, ld; } Heads;  // query heads, key/value heads, head size, row of qkv: (H + 2 H_kv) hs
 
-static size_t key_panels(int hs, int n) { return (size_t)(n + NR - 1) / NR * NR * (size_t)hs; }            // [n/16][hs][16]
-static size_t value_panels(int hs, int n) { return (size_t)(hs + NR - 1) / NR * NR * (size_t)n; }          // [hs/16][n][16]
+// Floats of n keys, [n/16][hs][16], and of n values, [hs/16][n][16].
+static size_t key_panels(int hs, int n) { return (size_t)round_up(n, NR) * (size_t)hs; }
+static size_t value_panels(int hs, int n) { return (size_t)round_up(hs, NR) * (size_t)n; }
 
 // Puts key and value number j into their panels; capacity is the number of values that a panel has room for.
 static void cache_put(float *keys, float *values, int capacity, int j, const float *k, const float *v, int hs)
 {
-    float *kp = keys + (size_t)(j / NR) * NR * hs;
-    if (j % NR == 0) memset(kp, 0, (size_t)NR * hs * sizeof *kp);          // no garbage beside the last key
-    for (int i = 0; i < hs; i++) kp[i * NR + j % NR] = k[i];
-    for (int i = 0; i < (hs + NR - 1) / NR * NR; i++)
+    float *panel = keys + (size_t)(j / NR) * NR * hs;
+    if (j % NR == 0) memset(panel, 0, (size_t)NR * hs * sizeof *panel);    // no garbage beside the last key
+    for (int i = 0; i < hs; i++) panel[i * NR + j % NR] = k[i];
+    for (int i = 0; i < round_up(hs, NR); i++)
         values[((size_t)(i / NR) * capacity + j) * NR + i % NR] = i < hs ? v[i] : 0;
 }
 
-// Queries [0, n) of one head, the first at position pos0, against keys and values [0, pos0 + n). q and out have rows q_ld and
-// out_ld apart; stats[.][2] (every stats_ld floats) receives max and 1/sum of each softmax. own: scratch of this thread.
-static void attend(float *out, int out_ld, float *stats, int stats_ld, const float *q, int q_ld, const float *keys, const float *values,
-                   int capacity, int n, int pos0, int hs, float *own)
+// Queries [0, n) of one head, the first at position pos0, against keys and values [0, pos0 + n). q and out have rows
+// q_ld and out_ld apart; stats[.][2] (every stats_ld floats) receives max and 1/sum of each softmax. own: scratch of
+// this thread, for mr queries at a time: qa[hs][mr] q / sqrt(hs), s[mr][longest] scores, pa[keys][mr] their softmax.
+static void attend(float *out, int out_ld, float *stats, int stats_ld, const float *q, int q_ld, const float *keys,
+                   const float *values, int capacity, int n, int pos0, int hs, float *own)
 {
-    int longest = (pos0 + n + NR - 1) / NR * NR, mr = n == 1 ? 1 : MR;
-    float *qa = own, *s = qa + MR * hs, *pa = s + (size_t)MR * longest, o[MR * NR], scale = 1.0f / sqrtf((float)hs);
+    int longest = round_up(pos0 + n, NR), mr = n == 1 ? 1 : MR;
+    float *qa = own, *s = qa + MR * hs, *pa = s + (size_t)MR * longest, scale = 1.0f / sqrtf((float)hs);
     for (int i0 = 0; i0 < n; i0 += mr) {
-        int rows = n - i0 < mr ? n - i0 : mr, n_keys = pos0 + i0 + rows;
+        int rows = least(n - i0, mr), n_keys = pos0 + i0 + rows;
+        // s = q . k / sqrt(hs), for 16 keys at a time
         for (int p = 0; p < hs; p++)
             for (int u = 0; u < mr; u++) qa[p * mr + u] = u < rows ? q[(size_t)(i0 + u) * q_ld + p] * scale : 0;
-        for (int j = 0; j < n_keys; j += NR) tile_rows(mr, hs, qa, keys + (size_t)j * hs, s + j, (size_t)longest, false);
+        for (int j = 0; j < n_keys; j += NR)
+            tile_part(mr, mr, NR, hs, qa, keys + (size_t)j * hs, s + j, (size_t)longest, false);
+        // p = softmax(s) over the keys that each query may see; zero behind them, so that the tile may add them all
         for (int u = 0; u < mr; u++) {
             float *su = s + (size_t)u * longest, m, inv;
-            int seen = u < rows ? pos0 + i0 + u + 1 : 0;               // causal: itself and what came before
-            if (seen) {
-                softmax(su, seen, &m, &inv);
-                if (stats) stats[(size_t)(i0 + u) * stats_ld] = m, stats[(size_t)(i0 + u) * stats_ld + 1] = inv;
-            }
+            int seen = u < rows ? pos0 + i0 + u + 1 : 0;                // causal: itself and what came before
+            if (seen) softmax(su, seen, &m, &inv);
+            if (seen && stats) stats[(size_t)(i0 + u) * stats_ld] = m, stats[(size_t)(i0 + u) * stats_ld + 1] = inv;
             for (int j = 0; j < n_keys; j++) pa[j * mr + u] = j < seen ? su[j] : 0;
         }
-        for (int d = 0; d < hs; d += NR) {
-            tile_rows(mr, n_keys, pa, values + (size_t)d * capacity, o, NR, false);
-            for (int u = 0; u < rows; u++)
-                memcpy(out + (size_t)(i0 + u) * out_ld + d, o + u * NR, (size_t)(hs - d < NR ? hs - d : NR) * sizeof *o);
-        }
+        // o = p V, 16 columns of V at a time
+        for (int d = 0; d < hs; d += NR)
+            tile_part(mr, rows, least(NR, hs - d), n_keys, pa, values + (size_t)d * capacity,
+                      out + (size_t)i0 * out_ld + d, (size_t)out_ld, false);
     }
 }
 
-// out[T][H hs] from qkv[T][ld], example e being the tokens [start[e], start[e+1]). In generation there is one example, and its
-// past stands in the cache (keys and values of this layer, capacity positions a head, `past` of them filled).
-static void attention(const Scratch *scratch, float *out, float *stats, const float *qkv, Heads a, const int *start, int n_examples,
-                      float *cache_k, float *cache_v, int capacity, int past)
+// out[T][H hs] from qkv[T][ld], example e being the tokens [start[e], start[e+1]). In generation there is one example,
+// and its past stands in the cache (keys and values of this layer, capacity positions a head, `past` of them filled).
+static void attention(const Scratch *scratch, float *out, float *stats, const float *qkv, Heads a, const int *start,
+                      int n_examples, float *cache_k, float *cache_v, int capacity, int past)
 {
-    int jobs = n_examples * a.H_kv, group = a.H / a.H_kv;
+    int group = a.H / a.H_kv, C = a.H * a.hs;
     #pragma omp parallel for schedule(dynamic, 1) if (start[n_examples] > 16)
-    for (int job = 0; job < jobs; job++) {
+    for (int job = 0; job < n_examples * a.H_kv; job++) {
         int e = job / a.H_kv, g = job % a.H_kv, t0 = start[e], n = start[e + 1] - t0, room = cache_k ? capacity : n;
+        // keys and values go behind the past in the cache, or into scratch memory that lives as long as this job
+        size_t keys_size = key_panels(a.hs, room), values_size = value_panels(a.hs, room);
         float *own = own_scratch(scratch);
-        float *keys = cache_k ? cache_k + (size_t)g * key_panels(a.hs, room) : own;
-        float *values = cache_k ? cache_v + (size_t)g * value_panels(a.hs, room) : own + key_panels(a.hs, room);
-        if (!cache_k) own = values + value_panels(a.hs, room);
-        const float *row = qkv + (size_t)t0 * a.ld;
+        float *keys = cache_k ? cache_k + (size_t)g * keys_size : own;
+        float *values = cache_k ? cache_v + (size_t)g * values_size : own + keys_size;
+        if (!cache_k) own = values + values_size;
+        const float *row = qkv + (size_t)t0 * a.ld;     // of the first token: H queries, H_kv keys, H_kv values
         for (int j = 0; j < n; j++) {
             const float *k = row + (size_t)j * a.ld + (size_t)(a.H + g) * a.hs, *v = k + (size_t)a.H_kv * a.hs;
             cache_put(keys, values, room, past + j, k, v, a.hs);
         }
         for (int h = g * group; h < (g + 1) * group; h++)
-            attend(out + (size_t)t0 * a.H * a.hs + (size_t)h * a.hs, a.H * a.hs, stats ? stats + ((size_t)t0 * a.H + (size_t)h) * 2 : NULL, 2 * a.H,
+            attend(out + (size_t)t0 * C + (size_t)h * a.hs, C,
+                   stats ? stats + ((size_t)t0 * a.H + (size_t)h) * 2 : NULL, 2 * a.H,
                    row + (size_t)h * a.hs, a.ld, keys, values, room, n, past, a.hs, own);
     }
 }
 
-// o = P V, P = softmax(S), S = Q K^T / sqrt(hs):
-//     dV += P^T dO,   dP = dO V^T,   dS = P (dP - rowsum(dO O)) / sqrt(hs),   dQ = dS K,   dK += dS^T Q.
-// P is computed again from the saved max and 1/sum, QB queries at a time, so that memory grows with T and not with T^2.
+/* The way back of o = P V, P = softmax(S), S = Q K^T / sqrt(hs):
+       dV += P^T dO,   dP = dO V^T,   dS = P (dP - rowsum(dO O)) / sqrt(hs),   dQ = dS K,   dK += dS^T Q.
+   The sum is softmax's: dS_j = P_j (dP_j - sum_i P_i dP_i), and sum_i P_i dP_i = sum_i P_i (dO . V_i) = dO . O.
+   P is computed again from the saved max and 1/sum, QB queries at a time, so that memory grows with T and not with T^2
+   (the idea of FlashAttention, arXiv 2205.14135). */
+
 enum { QB = 48 };
 
-static size_t gemm_shared_size(int K, int N) { return packed_size(K < KC ? K : KC, N); }
-
-// The part of softmax: m rows of P (holding q . k) and dS (holding dP) become what their names say; query u is number i0 + u.
-static void softmax_backward(float *P, float *dS, int ld, const float *dO, const float *O, int C, const float *stats, int stats_ld,
-                             int m, int i0, int hs)
+// m rows of P (holding q . k) and dS (holding dP) become what their names say; query u is number i0 + u.
+static void softmax_backward(float *P, float *dS, int ld, const float *dO, const float *O, int C, const float *stats,
+                             int stats_ld, int m, int i0, int hs)
 {
     float scale = 1.0f / sqrtf((float)hs);
     for (int u = 0; u < m; u++, P += ld, dS += ld, dO += C, O += C, stats += stats_ld) {
@@ -1060,50 +1153,73 @@ static void softmax_backward(float *P, float *dS, int ld, const float *dO, const
     }
 }
 
-// dqkv[T][ld] receives dQ, dK, dV of every example. Parallel over examples and key/value heads.
-static void attention_backward(const Scratch *scratch, float *dqkv, const float *dout, const float *out, const float *stats,
-                               const float *qkv, Heads a, const int *start, int n_examples)
+// dqkv[T][ld] receives dQ, dK, dV of every example. Parallel over examples and key/value heads: the query heads of a
+// group add to the same dK and dV, so they are one thread's, one after the other.
+static void attention_backward(const Scratch *scratch, float *dqkv, const float *dout, const float *out,
+                               const float *stats, const float *qkv, Heads a, const int *start, int n_examples)
 {
     int group = a.H / a.H_kv, C = a.H * a.hs;
     #pragma omp parallel for schedule(dynamic, 1)
     for (int job = 0; job < n_examples * a.H_kv; job++) {
-        int e = job / a.H_kv, g = job % a.H_kv, t0 = start[e], n = start[e + 1] - t0, ld = (n + NR - 1) / NR * NR;
+        int e = job / a.H_kv, g = job % a.H_kv, t0 = start[e], n = start[e + 1] - t0, ld = round_up(n, NR);
         size_t shared_s = gemm_shared_size(a.hs, n), shared_o = gemm_shared_size(n, a.hs);
         float *P = own_scratch(scratch), *dS = P + (size_t)QB * ld, *shared = dS + (size_t)QB * ld;
         float *mine = shared + (shared_s > shared_o ? shared_s : shared_o);
         size_t k0 = (size_t)t0 * a.ld + (size_t)(a.H + g) * a.hs, v0 = k0 + (size_t)a.H_kv * a.hs;
-        View K = { qkv + k0, a.ld, 1 }, Kt = { qkv + k0, 1, a.ld }, Vt = { qkv + v0, 1, a.ld };
+        View K = { qkv + k0, a.ld, 1 }, V = { qkv + v0, a.ld, 1 };
+        // dK and dV are sums over heads and blocks of queries: they start at zero, while dQ is written once
         for (int j = 0; j < n; j++) {
             memset(dqkv + k0 + (size_t)j * a.ld, 0, (size_t)a.hs * sizeof *dqkv);
             memset(dqkv + v0 + (size_t)j * a.ld, 0, (size_t)a.hs * sizeof *dqkv);
         }
         for (int h = g * group; h < (g + 1) * group; h++)
             for (int i0 = 0; i0 < n; i0 += QB) {
-                int m = n - i0 < QB ? n - i0 : QB, keys = i0 + m;
-                size_t q0 = (size_t)(t0 + i0) * a.ld + (size_t)h * a.hs, o0 = (size_t)(t0 + i0) * C + (size_t)h * a.hs;
-                View Q = { qkv + q0, a.ld, 1 }, dO = { dout + o0, C, 1 };
-                gemm(0, 1, m, keys, a.hs, Q, Kt, NULL, P, (size_t)ld, false, shared, mine);
-                gemm(0, 1, m, keys, a.hs, dO, Vt, NULL, dS, (size_t)ld, false, shared, mine);
-                softmax_backward(P, dS, ld, dO.p, out + o0, C, stats + ((size_t)(t0 + i0) * a.H + (size_t)h) * 2, 2 * a.H, m, i0, a.hs);
-                gemm(0, 1, m, a.hs, keys, (View){ dS, ld, 1 }, K, NULL, dqkv + q0, (size_t)a.ld, false, shared, mine);
-                gemm(0, 1, keys, a.hs, m, (View){ dS, 1, ld }, Q, NULL, dqkv + k0, (size_t)a.ld, true, shared, mine);
-                gemm(0, 1, keys, a.hs, m, (View){ P, 1, ld }, dO, NULL, dqkv + v0, (size_t)a.ld, true, shared, mine);
+                int m = least(n - i0, QB), keys = i0 + m;               // no query of the block sees more keys
+                size_t t = (size_t)(t0 + i0), q0 = t * a.ld + (size_t)h * a.hs, o0 = t * C + (size_t)h * a.hs;
+                View Q = { qkv + q0, a.ld, 1 }, dO = { dout + o0, C, 1 }, Pv = { P, ld, 1 }, dSv = { dS, ld, 1 };
+                gemm(0, 1, m, keys, a.hs, Q, transposed(K), NULL, P, (size_t)ld, false, shared, mine);
+                gemm(0, 1, m, keys, a.hs, dO, transposed(V), NULL, dS, (size_t)ld, false, shared, mine);
+                softmax_backward(P, dS, ld, dO.p, out + o0, C, stats + (t * a.H + (size_t)h) * 2, 2 * a.H, m, i0, a.hs);
+                gemm(0, 1, m, a.hs, keys, dSv, K, NULL, dqkv + q0, (size_t)a.ld, false, shared, mine);
+                gemm(0, 1, keys, a.hs, m, transposed(dSv), Q, NULL, dqkv + k0, (size_t)a.ld, true, shared, mine);
+                gemm(0, 1, keys, a.hs, m, transposed(Pv), dO, NULL, dqkv + v0, (size_t)a.ld, true, shared, mine);
             }
     }
 }
 
-// The scratch memory, in floats, that one thread needs for a pass over examples of at most n tokens.
+// The scratch memory, in floats, that one thread needs for a pass over examples of at most n tokens: what attention
+// takes on its way forward, or attention_backward, or gemm for itself; the last is part of the second.
 static size_t own_scratch_size(int hs, int n)
 {
-    size_t ld = (size_t)(n + NR - 1) / NR * NR, a = (size_t)(MC + MR) * KC, s = gemm_shared_size(hs, n), o = gemm_shared_size(n, hs);
-    size_t forward = key_panels(hs, n) + value_panels(hs, n) + MR * ((size_t)hs + 2 * ld), backward = 2 * QB * ld + (s > o ? s : o) + a;
+    size_t ld = (size_t)round_up(n, NR), s = gemm_shared_size(hs, n), o = gemm_shared_size(n, hs);
+    size_t forward = key_panels(hs, n) + value_panels(hs, n) + MR * ((size_t)hs + 2 * ld);
+    size_t backward = 2 * QB * ld + (s > o ? s : o) + (size_t)(MC + MR) * KC;
     return forward > backward ? forward : backward;
 }
 
 /* ============================================================================================================
-   Chapter 4. Model.  Llama's transformer: RMSNorm, rotary embeddings, SwiGLU, grouped-query attention, no biases, the head tied
-   to the embeddings or not. Gives the configuration, the one table of tensors, initial weights, and GGUF files that llama.cpp
-   and all that stands on it open unchanged. Skip the file format if you only want the mathematics. */
+   Chapter 4. Model.  Llama's transformer: RMSNorm, rotary embeddings, SwiGLU, grouped-query attention, no biases, the
+   head tied to the embeddings or not. Gives the configuration, the one table of tensors, initial weights, and GGUF
+   files that llama.cpp and all that stands on it open unchanged. Skip the file format if you only want the mathematics.
+
+   A layer, x being the residual stream, a row of C numbers for each token:
+
+       x += attention(rmsnorm(x) Wqkv^T) Wo^T                 tokens look at what came before them
+       x += swiglu(rmsnorm(x) Wgate_up^T) Wdown^T             each token thinks by itself
+
+   In front of the first layer token_embd turns ids into rows; behind the last one rmsnorm and the head turn rows into V
+   logits. The names and shapes of the tensors, W[rows][cols] taking cols numbers to rows numbers:
+
+       token_embd    [V][C]       one row for each piece of the vocabulary
+       attn_norm     [C]          ffn_norm  [C]           the weights of the two norms of a layer
+       attn_q        [C][C]       H queries of hs = C / H numbers each
+       attn_k, _v    [kv][C]      H_kv keys and values; kv = H_kv hs
+       attn_output   [C][C]       mixes what the heads bring
+       ffn_gate, _up [F][C]       ffn_down  [C][F]        SwiGLU, there and back
+       output_norm   [C]          output    [V][C]        the head; absent where it is tied to token_embd
+
+   A model so has  V C (1 if tied, else 2) + L C (2 C + 2 kv + 3 F + 2) + C  weights: for the Aligner of train.sh, with
+   V 3072, C 128, L 3, H = H_kv = 4, F 352 and a tied head, that makes 996,224, of which the embedding has 40 %. */
 
 typedef struct {
     int V, C, L, H, H_kv, F, context;   // vocabulary, dim, layers, heads, key/value heads, hidden, longest example
@@ -1111,18 +1227,23 @@ typedef struct {
     float eps, theta;                   // of RMSNorm; base of the rotary angles
 } Config;
 
-typedef struct { char name[40]; int rows, cols; size_t at; } Tensor;    // a matrix W[rows][cols] (a norm: rows = 1) at params + at
+// A matrix W[rows][cols] at params + at; for the weights of a norm rows = 1.
+typedef struct { char name[40]; int rows, cols; size_t at; } Tensor;
 
-typedef struct {                        // where a layer's weights begin in the arena, and its matrices in the packed copy
+// Where the weights of a layer begin in the arena of weights, and its matrices in the packed copy.
+typedef struct {
     size_t attn_norm, qkv, o, ffn_norm, gate_up, down;
     size_t packed_qkv, packed_o, packed_gate_up, packed_down;
 } LayerAt;
 
-// What a pass computes and the backward pass needs. Per layer arrays have L parts, one after the other.
+// What a pass computes and the backward pass needs, in one arena. Arrays "[L]" have a part for each layer, one after
+// the other: training keeps every layer's for the way back, generation needs the present layer's only and so has one
+// part. The names are those of forward() in chapter 5; rmsnorm's r and softmax's stats are kept because they are
+// cheaper to store than to compute again.
 typedef struct {
     int T, n_out, longest;              // room: tokens, positions with logits, tokens of one example with its past
     bool training;
-    float *x;                           // [L + 1][T][C] the residual stream before each layer; in generation only [2][T][C]
+    float *x;                           // [L + 1][T][C] the residual stream before each layer; in generation [2][T][C]
     float *mid;                         // [L][T][C]     ... after attention
     float *norm1, *norm2, *r1, *r2;     // [L][T][C], [L][T]
     float *qkv, *att, *stats;           // [L][T][(H + 2 H_kv) hs], [L][T][C], [L][T][H][2]
@@ -1140,38 +1261,24 @@ struct Model {
     Tokenizer tok;
     char *template, *template_sft;      // prompts with and without {answer}
     char objective[16];                 // what it was trained for: sft, warmup, aligner; empty where unknown
-    long step;                          // optimiser steps behind these weights (ties checkpoint and optimiser state together)
-    Tensor *tensor;                     // the one table: GGUF names, shapes, places; params, grads and moments all follow it
+    long step;                          // optimiser steps behind these weights; ties checkpoint and optimiser state
+    Tensor *tensor;                     // [n_tensors] the one table: names, shapes, places in params, grads and moments
     LayerAt *layer;
     size_t n_tensors, n_params, embd_at, norm_at, out_at, packed_out;
     float *params, *grads;              // grads only while training
-    float *packed;                      // weights in the matmul's panels, for generation; NULL while they are out of date
+    float *packed;                      // weights in the matmul's panels, for generation; NULL while out of date
     float *angle;                       // [context][hs / 2][2] cosines and sines of the rotary embedding
     Acts acts;
 };
 
+// Sizes that follow from a configuration. With grouped queries (H_kv < H) keys and values, and the cache of generation,
+// are narrower than the queries; a row of qkv has all three side by side.
 static int head_size(const Config *c) { return c->C / c->H; }
 static int kv_dim(const Config *c) { return head_size(c) * c->H_kv; }
 static int qkv_dim(const Config *c) { return c->C + 2 * kv_dim(c); }
 
-// Refuses a shape that no model of this family has; everything that is computed from a configuration later fits a size_t.
-static void config_check(const Config *c, const char *where)
-{
-#define IN(field, low, high, name) CHECK(c->field >= low && c->field <= high, "%s: " name " is %d; %d to %d was expected", where, c->field, low, high)
-    IN(V, FIRST_PIECE, MAX_VOCAB, "the vocabulary size");
-    IN(C, 2, 16384, "dim");
-    IN(L, 1, 256, "the number of layers");
-    IN(H, 1, 1024, "the number of heads");
-    IN(H_kv, 1, c->H, "the number of key/value heads");
-    IN(F, 1, 1 << 17, "the hidden size");
-    IN(context, 1, 1 << 20, "the context");
-#undef IN
-    CHECK(c->C % c->H == 0 && head_size(c) % 2 == 0, "%s: dim %d over %d heads is no even head size", where, c->C, c->H);
-    CHECK(c->H % c->H_kv == 0, "%s: %d heads cannot share %d key/value heads evenly", where, c->H, c->H_kv);
-    CHECK(c->eps > 0 && c->eps < 1, "%s: the epsilon of RMSNorm is %g; a small positive number was expected", where, (double)c->eps);
-    CHECK(c->theta >= 1 && c->theta < 1e9f, "%s: the rotary base is %g; 10000 is usual", where, (double)c->theta);
-}
-
+// Enters W[rows][cols] into the table and the arena of weights; returns where it begins there. layer -1: not of a
+// layer.
 static size_t add_tensor(Model *m, const char *name, int layer, int rows, int cols)
 {
     Tensor *t = &m->tensor[m->n_tensors++];
@@ -1182,43 +1289,48 @@ static size_t add_tensor(Model *m, const char *name, int layer, int rows, int co
     return t->at;
 }
 
-// Lays out the table of tensors for m->c and allocates the weights. q, k, v follow each other, and so do gate and up: each
-// group is one matrix to the matmul.
+// Lays out the table of tensors for m->c and allocates the weights. q, k, v follow each other, and so do gate and up:
+// each group is one matrix to the matmul. This is the only list of tensors: files, gradients, moments and AdamW go by
+// it.
 static void model_alloc(Model *m)
 {
     const Config *c = &m->c;
+    int C = c->C, F = c->F, hs = head_size(c);
     m->tensor = zalloc((size_t)c->L * 9 + 3, sizeof *m->tensor);
     m->layer = zalloc((size_t)c->L, sizeof *m->layer);
-    m->embd_at = add_tensor(m, "token_embd", -1, c->V, c->C);
+    // The table. add_tensor also counts the weights, so a tensor's place is the sum of the sizes in front of it.
+    m->embd_at = add_tensor(m, "token_embd", -1, c->V, C);
     for (int l = 0; l < c->L; l++) {
         LayerAt *y = &m->layer[l];
-        y->attn_norm = add_tensor(m, "attn_norm", l, 1, c->C);
-        y->qkv = add_tensor(m, "attn_q", l, c->C, c->C);
-        add_tensor(m, "attn_k", l, kv_dim(c), c->C);
-        add_tensor(m, "attn_v", l, kv_dim(c), c->C);
-        y->o = add_tensor(m, "attn_output", l, c->C, c->C);
-        y->ffn_norm = add_tensor(m, "ffn_norm", l, 1, c->C);
-        y->gate_up = add_tensor(m, "ffn_gate", l, c->F, c->C);
-        add_tensor(m, "ffn_up", l, c->F, c->C);
-        y->down = add_tensor(m, "ffn_down", l, c->C, c->F);
+        y->attn_norm = add_tensor(m, "attn_norm", l, 1, C);
+        y->qkv = add_tensor(m, "attn_q", l, C, C);
+        add_tensor(m, "attn_k", l, kv_dim(c), C);
+        add_tensor(m, "attn_v", l, kv_dim(c), C);
+        y->o = add_tensor(m, "attn_output", l, C, C);
+        y->ffn_norm = add_tensor(m, "ffn_norm", l, 1, C);
+        y->gate_up = add_tensor(m, "ffn_gate", l, F, C);
+        add_tensor(m, "ffn_up", l, F, C);
+        y->down = add_tensor(m, "ffn_down", l, C, F);
+        // The packed copy for generation has a layout of its own: rows are rounded up to 16 there.
         y->packed_qkv = m->packed_out;
-        y->packed_o = y->packed_qkv + packed_size(c->C, qkv_dim(c));
-        y->packed_gate_up = y->packed_o + packed_size(c->C, c->C);
-        y->packed_down = y->packed_gate_up + packed_size(c->C, 2 * c->F);
-        m->packed_out = y->packed_down + packed_size(c->F, c->C);
+        y->packed_o = y->packed_qkv + packed_size(C, qkv_dim(c));
+        y->packed_gate_up = y->packed_o + packed_size(C, C);
+        y->packed_down = y->packed_gate_up + packed_size(C, 2 * F);
+        m->packed_out = y->packed_down + packed_size(F, C);
     }
-    m->norm_at = add_tensor(m, "output_norm", -1, 1, c->C);
-    m->out_at = c->tied ? m->embd_at : add_tensor(m, "output", -1, c->V, c->C);
+    m->norm_at = add_tensor(m, "output_norm", -1, 1, C);
+    m->out_at = c->tied ? m->embd_at : add_tensor(m, "output", -1, c->V, C);
     m->params = zalloc(m->n_params, sizeof *m->params);
-    int hs = head_size(c);
-    m->angle = zalloc((size_t)c->context * hs, sizeof *m->angle);
-    for (int p = 0; p < c->context; p++)
-        for (int i = 0; i < hs; i += 2) {
-            double a = p * pow((double)c->theta, -(double)i / hs);
-            m->angle[(size_t)p * hs + i] = (float)cos(a), m->angle[(size_t)p * hs + i + 1] = (float)sin(a);
-        }
+    // The pair (2i, 2i+1) turns by pos * theta^(-2i/hs): the first pairs tell near tokens apart, the last ones far
+    // ones.
+    m->angle = zalloc((size_t)c->context * (size_t)hs, sizeof *m->angle);
+    for (size_t j = 0; j < (size_t)c->context * (size_t)hs; j += 2) {
+        double a = (double)(j / (size_t)hs) * pow((double)c->theta, -(double)(j % (size_t)hs) / hs);
+        m->angle[j] = (float)cos(a), m->angle[j + 1] = (float)sin(a);
+    }
 }
 
+// Both leave an empty struct behind, which may be freed again.
 static void acts_free(Acts *a)
 {
     free(a->arena), free(a->scratch.own), free(a->scratch.shared);
@@ -1234,149 +1346,197 @@ static void model_free(Model *m)
     *m = (Model){ 0 };
 }
 
-// Initial weights: norms 1, embeddings N(0, 1/C) (a tied head then starts with logits of size one), matrices N(0, 1/(3 cols)).
+// Initial weights, the same on every machine for the same seed: norms 1, embeddings N(0, 1/C) (a tied head then starts
+// with logits of size one), matrices N(0, 1/(3 cols)): a sum of `cols` such terms has variance 1/3 of its input's, so
+// that many layers one after the other do not blow it up.
 static void model_init(Model *m, uint64_t seed)
 {
     for (size_t i = 0; i < m->n_tensors; i++) {
         Tensor *t = &m->tensor[i];
-        bool embedding = t->at == m->embd_at;
-        double std = sqrt((embedding ? 1.0 : 1.0 / 3.0) / t->cols);
-        for (size_t j = 0; j < (size_t)t->rows * (size_t)t->cols; j++) {
-            if (t->rows == 1) { m->params[t->at + j] = 1; continue; }
-            double u = 1.0 - random_unit(&seed), v = random_unit(&seed);           // Box-Muller
-            m->params[t->at + j] = (float)(std * sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v));
+        double std = sqrt((t->at == m->embd_at ? 1.0 : 1.0 / 3.0) / t->cols);
+        for (float *w = m->params + t->at, *end = w + (size_t)t->rows * (size_t)t->cols; w < end; w++) {
+            if (t->rows == 1) { *w = 1; continue; }
+            double u = 1.0 - random_unit(&seed), v = random_unit(&seed);       // Box-Muller: of two uniform one normal
+            *w = (float)(std * sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v));
         }
     }
 }
 
-/* GGUF version 3.  A header, keys with values, a list of tensors, the data. The readers below compare every length with what
-   is left of the file before they use it. */
+/* GGUF version 3, the file format of llama.cpp: a header, keys with values, a list of tensors, padding, the data.
+
+       "GGUF" | u32 3 | u64 number of tensors | u64 number of keys
+       keys      string key | u32 type | value                   a string is a u64 length and its bytes, without NUL
+       tensors   string name | u32 n_dims | u64 dims[] | u32 type | u64 offset from the beginning of the data
+
+   dims[0] is the fastest axis, so that W[rows][cols] has dims (cols, rows) and its bytes as they stand in memory. The
+   tokenizer and the prompt stand among the keys: a model cannot meet the vocabulary or the template of another one.
+
+   A model file comes from anywhere, and readers of this format have had their holes. They are of five kinds, and this
+   is what stands against each: a product that wraps (shapes are bounded before they are multiplied), a count that is
+   trusted (an array cannot have more elements than the file has bytes left), a shape that is trusted (each tensor must
+   have the shape that the configuration says), a number cut off by int (the reader refuses what does not fit), an array
+   of fixed size (the only one that a file fills is filled by snprintf). tests/files.c damages files in all these ways.
+   */
 
 enum { T_U32 = 4, T_I32 = 5, T_F32 = 6, T_BOOL = 7, T_STRING = 8, T_ARRAY = 9 };
 enum { GGML_F32 = 0, GGML_F16 = 1, GGML_Q8_0 = 8, GGML_BF16 = 30 };
+enum { ALIGNMENT = 32 };
 
-static uint64_t read_u64(File *f, const char *what) { uint64_t v; memcpy(&v, need(f, 8, what), 8); return v; }
+// All that a file says beside its weights. The texts are not owned; an array is its bytes: u32 type, u64 n, elements.
+typedef struct {
+    Config c;                           // stands first: a row of KEY finds its field in a Header and in a Config
+    Text architecture, name, scaling, prompt, prompt_sft, objective, vocabulary, tokens, scores, types;
+    int file_type, alignment, head_size, V, step, bos, eos, unknown;
+    bool add_bos, add_eos, add_space;
+} Header;
 
-static Text read_string(File *f, const char *what)
+// The keys: model_save writes them in this order, model_load reads by the same rows. WRITTEN is for other programs and
+// not read here. The bounds are those of any model of this family; what is computed from a configuration inside them
+// fits a size_t.
+#define AT(field) offsetof(Header, field)
+#define UNBOUNDED NULL, 0, 0
+static const struct Key {
+    const char *key;
+    enum { WRITTEN, OPTIONAL, REQUIRED } when;
+    uint32_t type;
+    size_t at;                          // where its value stands in a Header
+    const char *what;                   // its name in messages about its bounds
+    double low, high;
+} KEY[] = {
+    { "general.architecture",                   REQUIRED, T_STRING, AT(architecture), UNBOUNDED },
+    { "general.name",                           WRITTEN,  T_STRING, AT(name),         UNBOUNDED },
+    { "general.file_type",                      WRITTEN,  T_U32,    AT(file_type),    UNBOUNDED },
+    { "general.alignment",                      OPTIONAL, T_U32,    AT(alignment),    UNBOUNDED },
+    { "llama.context_length",                   REQUIRED, T_U32,    AT(c.context),    "the context", 1, 1 << 20 },
+    { "llama.embedding_length",                 REQUIRED, T_U32,    AT(c.C),          "dim", 2, 16384 },
+    { "llama.block_count",                      REQUIRED, T_U32,    AT(c.L),          "the number of layers", 1, 256 },
+    { "llama.feed_forward_length",              REQUIRED, T_U32,    AT(c.F),          "the hidden size", 1, 1 << 17 },
+    { "llama.attention.head_count",             REQUIRED, T_U32,    AT(c.H),          "the number of heads", 1, 1024 },
+    { "llama.attention.head_count_kv",          OPTIONAL, T_U32,    AT(c.H_kv),       "the key/value heads", 1, 1024 },
+    { "llama.attention.layer_norm_rms_epsilon", REQUIRED, T_F32,    AT(c.eps),        "RMSNorm's epsilon", 1e-30, 1 },
+    { "llama.rope.freq_base",                   OPTIONAL, T_F32,    AT(c.theta),      "the rotary base", 1, 1e9 },
+    { "llama.rope.dimension_count",             OPTIONAL, T_U32,    AT(head_size),    UNBOUNDED },
+    { "llama.rope.scaling.type",                OPTIONAL, T_STRING, AT(scaling),      UNBOUNDED },
+    { "llama.vocab_size",                       WRITTEN,  T_U32,    AT(V),            UNBOUNDED },
+    { "aligner.prompt",                         OPTIONAL, T_STRING, AT(prompt),       UNBOUNDED },
+    { "aligner.prompt_sft",                     OPTIONAL, T_STRING, AT(prompt_sft),   UNBOUNDED },
+    { "aligner.objective",                      OPTIONAL, T_STRING, AT(objective),    UNBOUNDED },
+    { "aligner.step",                           OPTIONAL, T_U32,    AT(step),         UNBOUNDED },
+    { "tokenizer.ggml.model",                   REQUIRED, T_STRING, AT(vocabulary),   UNBOUNDED },
+    { "tokenizer.ggml.tokens",                  REQUIRED, T_ARRAY,  AT(tokens),       UNBOUNDED },
+    { "tokenizer.ggml.scores",                  REQUIRED, T_ARRAY,  AT(scores),       UNBOUNDED },
+    { "tokenizer.ggml.token_type",              WRITTEN,  T_ARRAY,  AT(types),        UNBOUNDED },
+    { "tokenizer.ggml.bos_token_id",            OPTIONAL, T_U32,    AT(bos),          UNBOUNDED },
+    { "tokenizer.ggml.eos_token_id",            OPTIONAL, T_U32,    AT(eos),          UNBOUNDED },
+    { "tokenizer.ggml.unknown_token_id",        WRITTEN,  T_U32,    AT(unknown),      UNBOUNDED },
+    { "tokenizer.ggml.add_bos_token",           WRITTEN,  T_BOOL,   AT(add_bos),      UNBOUNDED },
+    { "tokenizer.ggml.add_eos_token",           WRITTEN,  T_BOOL,   AT(add_eos),      UNBOUNDED },
+    { "tokenizer.ggml.add_space_prefix",        WRITTEN,  T_BOOL,   AT(add_space),    UNBOUNDED } };
+enum { N_KEYS = sizeof KEY / sizeof *KEY };
+
+// Refuses a shape that no model of this family has. V is bounded where the tokenizer is read.
+static void config_check(const Config *c, const char *where)
 {
-    uint64_t n = read_u64(f, what);
-    return (Text){ (const char *)need(f, n, what), (size_t)n };
-}
-
-static size_t type_size(uint32_t type)                  // of a GGUF value; 0 for strings, arrays and unknown types
-{
-    static const uint8_t size[13] = { 1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8 };
-    return type < 13 ? size[type] : 0;
-}
-
-typedef struct { Text key; uint32_t type, of; uint64_t n; size_t at; } Value;   // of, n: for arrays; at: where the value begins
-typedef struct { Value *a; int n; } Values;
-
-static void skip_value(File *f, Value *v)
-{
-    v->at = f->at;
-    if (v->type == T_STRING) { read_string(f, "a string"); return; }
-    if (v->type != T_ARRAY) {
-        CHECK(type_size(v->type), "%s: key %.*s has the unknown type %u", f->path, (int)v->key.n, v->key.s, v->type);
-        need(f, type_size(v->type), "a value");
-        return;
+    for (const struct Key *k = KEY; k < KEY + N_KEYS; k++) {
+        if (!k->what) continue;
+        const void *p = (const char *)c + k->at;
+        double x = k->type == T_F32 ? (double)*(const float *)p : *(const int *)p;
+        CHECK(x >= k->low && x <= k->high, "%s: %s is %.9g; %.9g to %.9g was expected", where, k->what, x, k->low,
+              k->high);
     }
-    v->of = read_u32(f, "an array"), v->n = read_u64(f, "an array"), v->at = f->at;
-    size_t size = type_size(v->of);
-    CHECK(size || v->of == T_STRING, "%s: key %.*s is an array of the unsupported type %u", f->path, (int)v->key.n, v->key.s, v->of);
-    CHECK(v->n <= (f->n - f->at) / (size ? size : 8), "%s: key %.*s claims %llu elements, more than the file holds", f->path,
-          (int)v->key.n, v->key.s, (unsigned long long)v->n);
-    if (size) need(f, v->n * size, "an array");
-    else for (uint64_t i = 0; i < v->n; i++) read_string(f, "an array of strings");
+    CHECK(c->C % c->H == 0 && head_size(c) % 2 == 0, "%s: dim %d over %d heads is no even size", where, c->C, c->H);
+    CHECK(c->H % c->H_kv == 0, "%s: %d heads cannot share %d key/value heads evenly", where, c->H, c->H_kv);
 }
 
-static const Value *find_value(const Values *v, const char *key)
+// Bytes of a GGUF value by its type; 0 for strings (8), arrays (9) and unknown types.
+static size_t type_size(uint32_t type)
 {
-    for (int i = 0; i < v->n; i++) if (same(v->a[i].key, text(key))) return &v->a[i];
-    return NULL;
+    static const uint8_t SIZE[13] = { 1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8 };
+    return type < 13 ? SIZE[type] : 0;
 }
 
-// The value of a key, which must have the given type; NULL where it is absent and need not be there.
-static const Value *get_value(const File *f, const Values *v, const char *key, uint32_t type, bool required)
+static Text read_string(File *f) { uint64_t n = read_u64(f); return (Text){ need(f, n), (size_t)n }; }
+
+// The bytes of a value of whatever type, the text of a string. That the key is wanted, and has the right type, is seen
+// later.
+static Text read_value(File *f, Text key, uint32_t type)
 {
-    const Value *x = find_value(v, key);
-    CHECK(x || !required, "%s: the key %s is missing; is it a model of the llama architecture?", f->path, key);
-    CHECK(!x || x->type == type, "%s: the key %s has type %u, %u was expected", f->path, key, x ? x->type : 0, type);
-    return x;
+    if (type == T_STRING) return read_string(f);
+    size_t from = f->at, size = type_size(type);
+    uint64_t n = 1;
+    if (type == T_ARRAY) type = read_u32(f), n = read_u64(f), size = type_size(type);
+    CHECK(size || type == T_STRING, "%s: key %.*s has the unsupported type %u", f->path, SHOW(key), type);
+    CHECK(n <= (f->n - f->at) / (size ? size : 8), "%s: key %.*s claims %zu elements, more than the file holds",
+          f->path, SHOW(key), (size_t)n);
+    if (size) need(f, n * size);                        // cannot wrap: n has just been bounded by what is left
+    else while (n--) read_string(f);
+    return (Text){ f->p + from, f->at - from };
 }
 
-static int get_int(const File *f, const Values *v, const char *key, int otherwise)      // otherwise < 0: the key must be there
+// Reads n keys. Those of the table go to h, whose other fields stay as they are; keys of other programs are skipped.
+static void read_header(File *f, uint64_t n, Header *h)
 {
-    const Value *x = get_value(f, v, key, T_U32, otherwise < 0);
-    uint32_t u;
-    if (!x) return otherwise;
-    memcpy(&u, f->p + x->at, 4);
-    CHECK(u <= INT_MAX, "%s: %s is %u, which is too large", f->path, key, u);
-    return (int)u;
+    bool seen[N_KEYS] = { false };
+    // Values are read in whatever order they come, which also finds the end of those that are not wanted.
+    while (n--) {
+        Text key = read_string(f);
+        uint32_t type = read_u32(f);
+        Text raw = read_value(f, key, type);
+        int i = 0;
+        while (i < N_KEYS && !same(key, text(KEY[i].key))) i++;
+        if (i == N_KEYS) continue;
+        CHECK(!seen[i], "%s: the key %s is there twice", f->path, KEY[i].key);
+        seen[i] = true;
+        if (KEY[i].when == WRITTEN) continue;
+        CHECK(type == KEY[i].type, "%s: %s has type %u, %u was expected", f->path, KEY[i].key, type, KEY[i].type);
+        CHECK(type != T_STRING || !memchr(raw.s, 0, raw.n), "%s: %s holds a zero byte", f->path, KEY[i].key);
+        void *to = (char *)h + KEY[i].at;
+        if (type_size(type)) memcpy(to, raw.s, raw.n);
+        else *(Text *)to = raw;
+        CHECK(type != T_U32 || *(int *)to >= 0, "%s: %s is %u, which is too large", f->path, KEY[i].key,
+              *(unsigned *)to);
+    }
+    for (int i = 0; i < N_KEYS; i++)
+        CHECK(seen[i] || KEY[i].when != REQUIRED, "%s: the key %s is missing; is it a model of the llama architecture?",
+              f->path, KEY[i].key);
 }
 
-static float get_float(const File *f, const Values *v, const char *key, float otherwise)        // NAN: the key must be there
+// out becomes t with every `from` replaced by `to`: a space inside a piece is U+2581 in a GGUF file.
+static void replace_spaces(Buf *out, Text t, Text from, Text to)
 {
-    const Value *x = get_value(f, v, key, T_F32, isnan(otherwise));
-    if (x) memcpy(&otherwise, f->p + x->at, 4);
-    return otherwise;
-}
-
-static char *get_string(const File *f, const Values *v, const char *key)
-{
-    const Value *x = get_value(f, v, key, T_STRING, false);
-    if (!x) return NULL;
-    File at = *f;
-    Buf own = { 0 };
-    at.at = x->at;
-    Text t = read_string(&at, key);
-    CHECK(!memchr(t.s, 0, t.n), "%s: the value of %s holds a zero byte", f->path, key);
-    buf_add(&own, t.s, t.n);
-    return own.s;
-}
-
-// In GGUF a space inside a piece is U+2581, and <s> and </s> stand without newlines.
-static Buf gguf_piece(Text t, bool to_gguf)
-{
-    Text from = text(to_gguf ? " " : GGUF_SPACE), to = text(to_gguf ? GGUF_SPACE : " ");
-    Buf out = { 0 };
-    buf_add(&out, "", 0);
+    out->n = 0, buf_add(out, "", 0);
     for (size_t i = 0; i < t.n; ) {
         bool hit = t.n - i >= from.n && !memcmp(t.s + i, from.s, from.n);
-        buf_add(&out, hit ? to.s : t.s + i, hit ? to.n : 1);
+        buf_add(out, hit ? to.s : t.s + i, hit ? to.n : 1);
         i += hit ? from.n : 1;
     }
-    return out;
 }
 
-static void load_tokenizer(Tokenizer *k, File *f, const Values *v)
+// The vocabulary of a file. tokens and scores are arrays whose elements read_value has already walked over.
+static void load_tokenizer(Tokenizer *k, const char *path, const Header *h)
 {
-    const Value *tokens = get_value(f, v, "tokenizer.ggml.tokens", T_ARRAY, true);
-    const Value *scores = get_value(f, v, "tokenizer.ggml.scores", T_ARRAY, true);
-    char *kind = get_string(f, v, "tokenizer.ggml.model");
-    CHECK(kind && !strcmp(kind, "llama"), "%s: the tokenizer is \"%s\"; only \"llama\" (SentencePiece BPE) is read", f->path, kind ? kind : "absent");
-    free(kind);
-    CHECK(tokens->of == T_STRING && tokens->n >= FIRST_PIECE && tokens->n <= MAX_VOCAB, "%s: %llu tokens of type %u; %d to %d strings were "
-          "expected", f->path, (unsigned long long)tokens->n, tokens->of, FIRST_PIECE, MAX_VOCAB);
-    CHECK(scores->of == T_F32 && scores->n == tokens->n, "%s: %llu scores of type %u for %llu tokens", f->path,
-          (unsigned long long)scores->n, scores->of, (unsigned long long)tokens->n);
-    CHECK(get_int(f, v, "tokenizer.ggml.bos_token_id", BOS) == BOS && get_int(f, v, "tokenizer.ggml.eos_token_id", EOS) == EOS,
-          "%s: <s> and </s> are expected to be tokens %d and %d", f->path, BOS, EOS);
-    tokenizer_alloc(k, (int)tokens->n);
-    File at = *f;
-    at.at = tokens->at;
+    File tokens = { path, "the tokens", h->tokens.s, h->tokens.n, 0 };
+    File scores = { path, "the scores", h->scores.s, h->scores.n, 0 };
+    uint32_t type = read_u32(&tokens), score_type = read_u32(&scores);
+    uint64_t n = read_u64(&tokens), n_scores = read_u64(&scores);
+    CHECK(type == T_STRING && n >= FIRST_PIECE && n <= MAX_VOCAB, "%s: %zu tokens of type %u; %d to %d strings were "
+          "expected", path, (size_t)n, type, FIRST_PIECE, MAX_VOCAB);
+    CHECK(score_type == T_F32 && n_scores == n, "%s: %zu scores of type %u for %zu tokens", path, (size_t)n_scores,
+          score_type, (size_t)n);
+    CHECK(h->bos == BOS && h->eos == EOS, "%s: <s>, </s> are tokens %d, %d; 1, 2 were expected", path, h->bos, h->eos);
+    tokenizer_alloc(k, (int)n);
+    Buf piece = { 0 };
     for (int i = 0; i < k->V; i++) {
-        float score;
-        memcpy(&score, f->p + scores->at + 4 * (size_t)i, 4);
-        Text t = read_string(&at, "a token");
-        Buf piece = gguf_piece(t, false);
-        if (i == BOS || i == EOS) piece.n = 0, buf_puts(&piece, i == BOS ? "\n<s>\n" : "\n</s>\n");
-        set_piece(k, i, (Text){ piece.s, piece.n }, score);
-        free(piece.s);
+        float score = read_f32(&scores);
+        replace_spaces(&piece, read_string(&tokens), text(GGUF_SPACE), text(" "));
+        set_piece(k, i, i == BOS ? text("\n<s>\n") : i == EOS ? text("\n</s>\n") : (Text){ piece.s, piece.n }, score);
     }
-    tokenizer_index(k, f->path);
+    free(piece.s);
+    tokenizer_index(k, path);
 }
 
+// Half precision: sign, 5 bits of exponent e, 10 of mantissa m. The value is 2^(e-15) (1 + m/1024); e = 0 is subnormal,
+// m/2^24, and e = 31 infinity or NaN. In a float the exponent is biased by 127: e + 112.
 static float f16_to_f32(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h >> 15) << 31, e = h >> 10 & 31, m = h & 1023;
@@ -1385,185 +1545,221 @@ static float f16_to_f32(uint16_t h)
     return v.f;
 }
 
-// n weights of a GGUF tensor type to f32; n is a multiple of 32 for Q8_0.
-static void dequantize(float *out, const uint8_t *p, uint32_t type, size_t n)
+// The bytes of n weights of a GGUF tensor type; 0 for types that are not read. A block of Q8_0 is { f16 scale, 32 x i8
+// }.
+static uint64_t tensor_bytes(uint32_t type, uint64_t n)
 {
-    uint16_t h;
+    if (type == GGML_Q8_0) return n / 32 * 34;
+    return type == GGML_F32 ? n * 4 : type == GGML_F16 || type == GGML_BF16 ? n * 2 : 0;
+}
+
+// n weights of a GGUF tensor type to f32; n is a multiple of 32 for Q8_0. BF16 is the upper half of an f32: its range,
+// with 8 bits of mantissa. Q8_0 shares one scale among 32 whole numbers from -127 to 127. Training needs f32 all the
+// same: steps are smaller than what these types can add to a weight.
+static void dequantize(float *out, const char *p, uint32_t type, size_t n)
+{
     if (type == GGML_F32) memcpy(out, p, n * 4);
     else for (size_t i = 0; i < n; i++) {
-        if (type == GGML_Q8_0) {                        // blocks of { f16 scale, 32 x i8 }
-            memcpy(&h, p + i / 32 * 34, 2);
-            out[i] = f16_to_f32(h) * (float)(int8_t)p[i / 32 * 34 + 2 + i % 32];
-            continue;
-        }
-        memcpy(&h, p + 2 * i, 2);
+        const char *from = type == GGML_Q8_0 ? p + i / 32 * 34 : p + 2 * i;
+        uint16_t h;
+        memcpy(&h, from, 2);
         union { uint32_t u; float f; } bf16 = { (uint32_t)h << 16 };
-        out[i] = type == GGML_F16 ? f16_to_f32(h) : bf16.f;
+        out[i] = type == GGML_BF16 ? bf16.f : f16_to_f32(h);
+        if (type == GGML_Q8_0) out[i] *= (float)(int8_t)from[2 + i % 32];
     }
 }
 
-// Reads n_tensors entries and their data into m->params. Each tensor of the table must be there once, with its exact shape.
+// Reads n_tensors entries, in any order, and the data behind them into m->params. Each tensor of the table must be
+// there once, with its exact shape; since as many are there as the table has and none twice, none is missing.
 static void load_tensors(Model *m, File *f, uint64_t n_tensors, uint64_t alignment)
 {
-    typedef struct { const Tensor *t; uint32_t type; uint64_t offset, bytes; } Entry;
-    CHECK(n_tensors == m->n_tensors, "%s: %llu tensors; a llama of this shape has %zu", f->path, (unsigned long long)n_tensors, m->n_tensors);
-    Entry *e = zalloc(m->n_tensors, sizeof *e);
-    bool *seen = zalloc(m->n_tensors, sizeof *seen);
-    for (size_t i = 0; i < m->n_tensors; i++) {
-        Text name = read_string(f, "the name of a tensor");
-        size_t j = 0;
-        while (j < m->n_tensors && !same(name, text(m->tensor[j].name))) j++;
-        CHECK(j < m->n_tensors && !seen[j], "%s: the tensor \"%.*s\" is %s", f->path, name.n < 64 ? (int)name.n : 64, name.s,
-              j < m->n_tensors ? "there twice" : "no part of a llama");
-        seen[j] = true;
-        const Tensor *t = e[i].t = &m->tensor[j];
-        uint32_t n_dims = read_u32(f, "a tensor");
-        CHECK(n_dims == (t->rows == 1 ? 1 : 2), "%s: %s has %u dimensions", f->path, t->name, n_dims);
-        uint64_t cols = read_u64(f, "a shape"), rows = n_dims == 2 ? read_u64(f, "a shape") : 1;
-        CHECK(cols == (uint64_t)t->cols && rows == (uint64_t)t->rows, "%s: %s is %llu x %llu; the configuration says %d x %d", f->path, t->name,
-              (unsigned long long)rows, (unsigned long long)cols, t->rows, t->cols);
-        e[i].type = read_u32(f, "a tensor"), e[i].offset = read_u64(f, "a tensor");
-        uint64_t n = rows * cols;
-        bool q8 = e[i].type == GGML_Q8_0;
-        CHECK(e[i].type == GGML_F32 || e[i].type == GGML_F16 || e[i].type == GGML_BF16 || (q8 && cols % 32 == 0),
-              "%s: %s has tensor type %u; F32 (0), F16 (1), Q8_0 (8) and BF16 (30) are read", f->path, t->name, e[i].type);
-        e[i].bytes = q8 ? n / 32 * 34 : n * (e[i].type == GGML_F32 ? 4 : 2);
+    struct { uint32_t type; uint64_t offset, bytes; } *entry = zalloc(m->n_tensors, sizeof *entry);
+    uint64_t end = 0, next = 0;                         // of the data so far: its end, and where the next tensor begins
+    CHECK(n_tensors == m->n_tensors, "%s: %zu tensors; this shape has %zu", f->path, (size_t)n_tensors, m->n_tensors);
+    // The list of tensors: which one is it, has it the right shape, can its type be read, does it follow the former
+    // one?
+    for (size_t i = 0, j; i < m->n_tensors; i++) {
+        Text name = read_string(f);
+        for (j = 0; j < m->n_tensors && !same(name, text(m->tensor[j].name)); ) j++;
+        CHECK(j < m->n_tensors && !entry[j].bytes, "%s: the tensor \"%.*s\" is %s", f->path,       // bytes: it was seen
+              name.n < 64 ? (int)name.n : 64, name.s, j < m->n_tensors ? "there twice" : "no part of a llama");
+        const Tensor *t = &m->tensor[j];
+        uint32_t n_dims = read_u32(f);
+        uint64_t cols = read_u64(f), rows = n_dims == 2 ? read_u64(f) : 1;
+        CHECK(n_dims == (t->rows == 1 ? 1 : 2) && cols == (uint64_t)t->cols && rows == (uint64_t)t->rows,
+              "%s: %s has %u dimensions, %zu x %zu; %d x %d was expected", f->path, t->name, n_dims, (size_t)rows,
+              (size_t)cols, t->rows, t->cols);
+        uint32_t type = entry[j].type = read_u32(f);
+        uint64_t bytes = entry[j].bytes = type == GGML_Q8_0 && cols % 32 ? 0 : tensor_bytes(type, rows * cols);
+        CHECK(bytes, "%s: %s has tensor type %u; F32 (0), F16 (1), BF16 (30) and, in rows of a multiple of 32, Q8_0 "
+              "(8) are read", f->path, t->name, type);
+        uint64_t offset = entry[j].offset = read_u64(f);
+        CHECK(offset == next, "%s: %s begins at offset %zu; %zu was expected", f->path, t->name, (size_t)offset,
+              (size_t)next);
+        end = next + bytes, next = (end + alignment - 1) / alignment * alignment;
     }
-    need(f, (alignment - f->at % alignment) % alignment, "the padding");
-    size_t data = f->at;
-    for (size_t i = 0; i < m->n_tensors; i++) {
-        CHECK(e[i].offset == f->at - data, "%s: %s begins at offset %llu; %zu was expected", f->path, e[i].t->name,
-              (unsigned long long)e[i].offset, f->at - data);
-        dequantize(m->params + e[i].t->at, need(f, e[i].bytes, e[i].t->name), e[i].type, (size_t)e[i].t->rows * (size_t)e[i].t->cols);
-        uint64_t pad = (alignment - e[i].bytes % alignment) % alignment;
-        if (i + 1 < m->n_tensors || f->n - f->at >= pad) need(f, pad, "the padding");      // some writers do not pad the end
-    }
+    // The data: all of it must be there before any of it is used.
+    f->what = "the weights";
+    need(f, (alignment - f->at % alignment) % alignment);
+    const char *data = need(f, end);
     CHECK(f->n - f->at < alignment, "%s: %zu bytes stand behind the last tensor", f->path, f->n - f->at);
-    free(e), free(seen);
+    for (size_t j = 0; j < m->n_tensors; j++) {
+        const Tensor *t = &m->tensor[j];
+        dequantize(m->params + t->at, data + entry[j].offset, entry[j].type, (size_t)t->rows * (size_t)t->cols);
+    }
+    free(entry);
 }
 
-// Reads a GGUF file of architecture llama. Dies with one message on anything that is not exactly that.
+// Reads a GGUF file of architecture llama, our own or another program's. Dies with one message on anything that is not
+// exactly that: first the keys, then the shape that they give, then every tensor against that shape.
 static void model_load(Model *m, const char *path)
 {
     *m = (Model){ 0 };
     Buf bytes = read_all(path, NULL);
-    File f = { path, (const uint8_t *)bytes.s, bytes.n, 0 };
-    CHECK(bytes.n >= 4 && !memcmp(need(&f, 4, "the magic"), "GGUF", 4), "%s: not a GGUF file (it should begin with \"GGUF\")", path);
-    uint32_t version = read_u32(&f, "the header");
+    File f = { path, "the header", bytes.s, bytes.n, 0 };
+    CHECK(bytes.n >= 4 && !memcmp(need(&f, 4), "GGUF", 4), "%s: not a GGUF file (it should begin with \"GGUF\")", path);
+    uint32_t version = read_u32(&f);
     CHECK(version == 3, "%s: GGUF version %u; version 3 was expected", path, version);
-    uint64_t n_tensors = read_u64(&f, "the header"), n_values = read_u64(&f, "the header");
-    CHECK(n_values <= 1024, "%s: %llu keys; at most 1024 were expected", path, (unsigned long long)n_values);
-    Values v = { zalloc((size_t)n_values, sizeof(Value)), 0 };
-    for (uint64_t i = 0; i < n_values; i++) {
-        Value x = { .key = read_string(&f, "a key") };
-        for (int j = 0; j < v.n; j++) CHECK(!same(v.a[j].key, x.key), "%s: the key %.*s is there twice", path, (int)x.key.n, x.key.s);
-        x.type = read_u32(&f, "a type");
-        skip_value(&f, &x);
-        v.a[v.n++] = x;
-    }
-    char *architecture = get_string(&f, &v, "general.architecture");
-    CHECK(architecture && !strcmp(architecture, "llama"), "%s: the architecture is \"%s\"; \"llama\" was expected", path, architecture ? architecture : "absent");
-    free(architecture);
-    load_tokenizer(&m->tok, &f, &v);
+    uint64_t n_tensors = read_u64(&f), n_keys = read_u64(&f);
+    // The keys, with what holds where an optional one is absent.
+    Header h = { .c = { .H_kv = -1, .theta = 10000 }, .alignment = ALIGNMENT, .head_size = -1, .bos = BOS, .eos = EOS,
+                 .objective = text("") };
+    read_header(&f, n_keys, &h);
+    CHECK(same(h.architecture, text("llama")) && same(h.vocabulary, text("llama")), "%s: architecture \"%.*s\", "
+          "tokenizer \"%.*s\"; \"llama\" was expected for both", path, SHOW(h.architecture), SHOW(h.vocabulary));
+    CHECK(h.alignment >= 8 && h.alignment <= 65536 && !(h.alignment & (h.alignment - 1)), "%s: alignment %d; a power "
+          "of two in 8..65536 was expected", path, h.alignment);
+    CHECK(!h.scaling.s, "%s: scaled rotary embeddings are not supported", path);
+    CHECK(!h.prompt.s == !h.prompt_sft.s, "%s: of aligner.prompt and aligner.prompt_sft only one is there", path);
+    load_tokenizer(&m->tok, path, &h);
+
+    // The configuration. That the head is tied shows in the number of tensors: a layer has 9; 3 stand outside, or 2.
     Config *c = &m->c;
+    *c = h.c;
     c->V = m->tok.V;
-    c->C = get_int(&f, &v, "llama.embedding_length", -1), c->L = get_int(&f, &v, "llama.block_count", -1);
-    c->H = get_int(&f, &v, "llama.attention.head_count", -1), c->H_kv = get_int(&f, &v, "llama.attention.head_count_kv", c->H);
-    c->F = get_int(&f, &v, "llama.feed_forward_length", -1), c->context = get_int(&f, &v, "llama.context_length", -1);
-    c->eps = get_float(&f, &v, "llama.attention.layer_norm_rms_epsilon", NAN), c->theta = get_float(&f, &v, "llama.rope.freq_base", 10000.0f);
-    config_check(c, path);
-    CHECK(get_int(&f, &v, "llama.rope.dimension_count", head_size(c)) == head_size(c), "%s: only whole heads are rotated here", path);
-    CHECK(!find_value(&v, "llama.rope.scaling.type") , "%s: scaled rotary embeddings are not supported", path);
-    int alignment = get_int(&f, &v, "general.alignment", 32);
-    CHECK(alignment >= 8 && alignment <= 65536 && !(alignment & (alignment - 1)), "%s: alignment %d; a power of two in 8..65536 was expected", path, alignment);
     c->tied = n_tensors == (uint64_t)c->L * 9 + 2;
-    uint64_t n_weights = (uint64_t)c->L * ((uint64_t)c->C * (2 * c->C + 2 * kv_dim(c) + 3 * (uint64_t)c->F + 2)) + (uint64_t)c->V * c->C * (c->tied ? 1 : 2) + c->C;
-    CHECK(n_weights <= bytes.n, "%s: a model of this shape has %llu weights; the file has only %zu bytes", path, (unsigned long long)n_weights, bytes.n);
-    m->template = get_string(&f, &v, "aligner.prompt"), m->template_sft = get_string(&f, &v, "aligner.prompt_sft");
-    CHECK(!m->template == !m->template_sft, "%s: of aligner.prompt and aligner.prompt_sft only one is there", path);
-    char *objective = get_string(&f, &v, "aligner.objective");
-    snprintf(m->objective, sizeof m->objective, "%s", objective ? objective : "");
-    m->step = get_int(&f, &v, "aligner.step", 0);
+    if (c->H_kv < 0) c->H_kv = c->H;
+    config_check(c, path);
+    CHECK(h.head_size < 0 || h.head_size == head_size(c), "%s: only whole heads are rotated here", path);
+    // A weight takes a byte at least: a shape that the file cannot fill is refused before memory for it is asked for.
+    uint64_t C = (uint64_t)c->C, layer = C * (uint64_t)(2 * c->C + 2 * kv_dim(c) + 3 * c->F + 2);
+    uint64_t n_weights = (uint64_t)c->L * layer + (uint64_t)c->V * C * (c->tied ? 1 : 2) + C;
+    CHECK(n_weights <= bytes.n, "%s: a model of this shape has %zu weights, the file %zu bytes", path,
+          (size_t)n_weights, bytes.n);
+    // All is known: what goes with the weights, room for them, and the weights.
+    m->template = copy_text(h.prompt), m->template_sft = copy_text(h.prompt_sft);
+    snprintf(m->objective, sizeof m->objective, "%.*s", SHOW(h.objective));
+    m->step = h.step;
     model_alloc(m);
-    load_tensors(m, &f, n_tensors, (uint64_t)alignment);
-    free(objective), free(v.a), free(bytes.s);
+    f.what = "the list of tensors";
+    load_tensors(m, &f, n_tensors, (uint64_t)h.alignment);
+    free(bytes.s);
 }
 
+// What read_u32, read_u64, read_string and the padding of load_tensors read back.
 static void put_u32(Buf *b, uint32_t v) { buf_add(b, &v, 4); }
 static void put_u64(Buf *b, uint64_t v) { buf_add(b, &v, 8); }
 static void put_text(Buf *b, Text t) { put_u64(b, t.n), buf_add(b, t.s, t.n); }
+static void put_padding(Buf *b) { while (b->n % ALIGNMENT) buf_add(b, "", 1); }
 
-static void put_key(Buf *b, uint64_t *n, const char *key, uint32_t type) { put_text(b, text(key)), put_u32(b, type), ++*n; }
-static void put_int(Buf *b, uint64_t *n, const char *key, int v) { put_key(b, n, key, T_U32), put_u32(b, (uint32_t)v); }
-static void put_float(Buf *b, uint64_t *n, const char *key, float v) { put_key(b, n, key, T_F32), buf_add(b, &v, 4); }
-static void put_string(Buf *b, uint64_t *n, const char *key, const char *v) { put_key(b, n, key, T_STRING), put_text(b, text(v)); }
-static void put_bool(Buf *b, uint64_t *n, const char *key, bool v) { put_key(b, n, key, T_BOOL), buf_add(b, &(char){ v }, 1); }
-
-static void put_tokenizer(Buf *b, uint64_t *n, const Tokenizer *k)
+// Appends the keys of the table (a text that is absent has no key) and returns how many there are.
+static uint64_t put_header(Buf *b, const Header *h)
 {
-    put_string(b, n, "tokenizer.ggml.model", "llama");
-    put_key(b, n, "tokenizer.ggml.tokens", T_ARRAY), put_u32(b, T_STRING), put_u64(b, (uint64_t)k->V);
-    for (int i = 0; i < k->V; i++) {
-        Buf piece = gguf_piece(i == BOS ? text("<s>") : i == EOS ? text("</s>") : k->piece[i], true);
-        put_text(b, (Text){ piece.s, piece.n });
-        free(piece.s);
+    uint64_t n = 0;
+    for (const struct Key *k = KEY; k < KEY + N_KEYS; k++) {
+        const void *p = (const char *)h + k->at;
+        bool is_text = k->type == T_STRING || k->type == T_ARRAY;
+        Text raw = is_text ? *(const Text *)p : (Text){ p, type_size(k->type) };
+        if (!raw.s) continue;
+        put_text(b, text(k->key)), put_u32(b, k->type);
+        if (k->type == T_STRING) put_u64(b, raw.n);
+        buf_add(b, raw.s, raw.n);
+        n++;
     }
-    put_key(b, n, "tokenizer.ggml.scores", T_ARRAY), put_u32(b, T_F32), put_u64(b, (uint64_t)k->V);
-    buf_add(b, k->score, (size_t)k->V * 4);
-    put_key(b, n, "tokenizer.ggml.token_type", T_ARRAY), put_u32(b, T_I32), put_u64(b, (uint64_t)k->V);
-    for (int i = 0; i < k->V; i++) put_u32(b, i == UNK ? 2 : i < BYTE0 ? 3 : i < FIRST_PIECE ? 6 : 1);      // unknown, control, byte, normal
-    put_int(b, n, "tokenizer.ggml.bos_token_id", BOS), put_int(b, n, "tokenizer.ggml.eos_token_id", EOS);
-    put_int(b, n, "tokenizer.ggml.unknown_token_id", UNK);
-    put_bool(b, n, "tokenizer.ggml.add_bos_token", true), put_bool(b, n, "tokenizer.ggml.add_eos_token", false);
-    put_bool(b, n, "tokenizer.ggml.add_space_prefix", true);
+    return n;
 }
 
-// Writes the model with its tokenizer and its prompt template, so that none of the three can be mismatched.
+// The three arrays of a vocabulary, as GGUF has them: <s> and </s> without newlines, spaces as U+2581, a type for each
+// token.
+static void put_tokenizer(Buf *tokens, Buf *scores, Buf *types, const Tokenizer *k)
+{
+    enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, BYTE = 6 };
+    put_u32(tokens, T_STRING), put_u32(scores, T_F32), put_u32(types, T_I32);
+    put_u64(tokens, (uint64_t)k->V), put_u64(scores, (uint64_t)k->V), put_u64(types, (uint64_t)k->V);
+    Buf piece = { 0 };
+    for (int i = 0; i < k->V; i++) {
+        Text t = i == BOS ? text("<s>") : i == EOS ? text("</s>") : k->piece[i];
+        replace_spaces(&piece, t, text(" "), text(GGUF_SPACE));
+        put_text(tokens, (Text){ piece.s, piece.n });
+        put_u32(types, i == UNK ? UNKNOWN : i < BYTE0 ? CONTROL : i < FIRST_PIECE ? BYTE : NORMAL);
+    }
+    buf_add(scores, k->score, (size_t)k->V * 4);
+    free(piece.s);
+}
+
+// Writes the model with its tokenizer and its prompt template, so that none of the three can be mismatched. Weights are
+// written as f32, as they are trained, so that training can go on from a file without having lost a bit.
 static void model_save(const Model *m, const char *path)
 {
-    const Config *c = &m->c;
-    Buf head = { 0 }, keys = { 0 }, data = { 0 };
-    uint64_t n = 0, offset = 0;
-    put_string(&keys, &n, "general.architecture", "llama"), put_string(&keys, &n, "general.name", "aligner.c");
-    put_int(&keys, &n, "general.file_type", 0), put_int(&keys, &n, "general.alignment", 32);
-    put_int(&keys, &n, "llama.context_length", c->context), put_int(&keys, &n, "llama.embedding_length", c->C);
-    put_int(&keys, &n, "llama.block_count", c->L), put_int(&keys, &n, "llama.feed_forward_length", c->F);
-    put_int(&keys, &n, "llama.attention.head_count", c->H), put_int(&keys, &n, "llama.attention.head_count_kv", c->H_kv);
-    put_float(&keys, &n, "llama.attention.layer_norm_rms_epsilon", c->eps), put_float(&keys, &n, "llama.rope.freq_base", c->theta);
-    put_int(&keys, &n, "llama.rope.dimension_count", head_size(c)), put_int(&keys, &n, "llama.vocab_size", c->V);
-    if (m->template) put_string(&keys, &n, "aligner.prompt", m->template), put_string(&keys, &n, "aligner.prompt_sft", m->template_sft);
-    put_string(&keys, &n, "aligner.objective", m->objective), put_int(&keys, &n, "aligner.step", (int)m->step);
-    put_tokenizer(&keys, &n, &m->tok);
-    buf_puts(&head, "GGUF"), put_u32(&head, 3), put_u64(&head, m->n_tensors), put_u64(&head, n), buf_add(&head, keys.s, keys.n);
+    Buf head = { 0 }, keys = { 0 }, data = { 0 }, tokens = { 0 }, scores = { 0 }, types = { 0 };
+    put_tokenizer(&tokens, &scores, &types, &m->tok);
+    Header h = { .c = m->c, .architecture = text("llama"), .name = text("aligner.c"), .objective = text(m->objective),
+                 .vocabulary = text("llama"), .tokens = { tokens.s, tokens.n }, .scores = { scores.s, scores.n },
+                 .types = { types.s, types.n }, .alignment = ALIGNMENT, .head_size = head_size(&m->c), .V = m->c.V,
+                 .step = (int)m->step, .bos = BOS, .eos = EOS, .unknown = UNK, .add_bos = true, .add_space = true };
+    if (m->template) h.prompt = text(m->template), h.prompt_sft = text(m->template_sft);
+    uint64_t n_keys = put_header(&keys, &h);
+    buf_puts(&head, "GGUF"), put_u32(&head, 3), put_u64(&head, m->n_tensors), put_u64(&head, n_keys);
+    buf_add(&head, keys.s, keys.n);
     for (size_t i = 0; i < m->n_tensors; i++) {
         const Tensor *t = &m->tensor[i];
-        size_t bytes = (size_t)t->rows * (size_t)t->cols * 4;
         put_text(&head, text(t->name)), put_u32(&head, t->rows == 1 ? 1 : 2), put_u64(&head, (uint64_t)t->cols);
         if (t->rows > 1) put_u64(&head, (uint64_t)t->rows);
-        put_u32(&head, GGML_F32), put_u64(&head, offset);
-        buf_add(&data, m->params + t->at, bytes);
-        while (data.n % 32) buf_add(&data, "", 1);
-        offset = data.n;
+        put_u32(&head, GGML_F32), put_u64(&head, data.n);
+        buf_add(&data, m->params + t->at, (size_t)t->rows * (size_t)t->cols * 4), put_padding(&data);
     }
-    while (head.n % 32) buf_add(&head, "", 1);
+    put_padding(&head);
     write_file(path, 2, (Text[]){ { head.s, head.n }, { data.s, data.n } });
-    free(head.s), free(keys.s), free(data.s);
+    free(head.s), free(keys.s), free(data.s), free(tokens.s), free(scores.s), free(types.s);
 }
 
 /* ============================================================================================================
-   Chapter 5. Passes.  One forward for training, evaluation and generation: it takes new positions after those that the cache
-   holds, so the path that the gradient check proves is the path that generates. Then the loss, then the same way back. */
+   Chapter 5. Passes.  One forward for training, evaluation and generation: it takes new positions after those that
+   the cache holds, so the path that the gradient check proves is the path that generates. Then the loss, then the
+   same way back.
 
-typedef struct {                        // examples packed end to end; nothing is padded, attention stays inside an example
+       x_0     = E[ids]                                             a row of the embedding matrix for each token
+       mid_l   = x_l   + attention(rope(rmsnorm(x_l) Wqkv^T)) Wo^T          tokens look at each other
+       x_{l+1} = mid_l + swiglu(rmsnorm(mid_l) Wgate_up^T) Wdown^T          each token by itself
+       logits  = rmsnorm(x_L) Wout^T                                 at the places where a next token is wanted
+
+   x is the residual stream: a layer only ever adds to it. So in the backward pass dx flows down unchanged, and each
+   layer adds its own share to it on the way. */
+
+// Examples packed end to end. Nothing is padded; attention stays inside an example, and positions begin anew in each.
+// Two examples of 3 and 4 tokens, with logits wanted at the last token of the first and the last two of the second:
+//
+//     ids      a0 a1 a2 b0 b1 b2 b3          start   0  3  7
+//     pos      0  1  2  0  1  2  3           out     2  5  6
+typedef struct {
     int T, n, n_out;                    // tokens, examples, positions whose logits are wanted
-    int *ids, *pos;                     // [T] token; its position inside its example, from 0
+    int *ids, *pos;                     // [T] token; its position inside its example
     int *start;                         // [n + 1] where each example begins
     int *out, *target;                  // [n_out] a place in 0..T-1; the token to predict there (unused in generation)
 } Batch;
 
-typedef struct { float *k, *v; int len, capacity; } Cache;      // packed keys and values of all layers; len positions are valid
+// Generation reads its own past at every token. Keys and values of a position depend only on what stands before it, so
+// they are kept: a new token costs one row of work instead of the whole text again.
+//
+// Keys and values of the len positions read so far, in the matmul's panels: layer l at k + l * keys and v + l * values.
+typedef struct { float *k, *v; size_t keys, values; int len, capacity; } Cache;
 
-// Makes room for passes over T tokens with n_out logit rows, in examples of at most `longest` tokens (their past included).
+static size_t logits_ld(const Config *c) { return ((size_t)c->V + 7) / 8 * 8; }     // floats from one row to the next
+
+// Makes room for passes over T tokens with n_out logit rows, in examples of at most `longest` tokens (their past
+// included). All of it is one arena. Training keeps every layer's activations for the way back, and that is where its
+// memory goes: with as many key/value heads as heads, L T (8 C + 3 F) floats and a little. Generation keeps those of
+// one layer. Does nothing where there is room already.
 static void acts_reserve(Model *m, int T, int n_out, int longest, bool training)
 {
     Acts *a = &m->acts;
@@ -1572,34 +1768,63 @@ static void acts_reserve(Model *m, int T, int n_out, int longest, bool training)
 
     acts_free(a);
     a->T = T, a->n_out = n_out, a->longest = longest, a->training = training;
-    size_t t = (size_t)T, o = (size_t)n_out, L = training ? (size_t)c->L : 1, C = (size_t)c->C, big = (size_t)(2 * c->F > qkv_dim(c) ? 2 * c->F : qkv_dim(c));
-    struct { float **p; size_t n; } part[] = {
-        { &a->x, (training ? L + 1 : 2) * t * C }, { &a->mid, L * t * C }, { &a->norm1, L * t * C }, { &a->norm2, L * t * C },
-        { &a->r1, L * t }, { &a->r2, L * t }, { &a->qkv, L * t * (size_t)qkv_dim(c) }, { &a->att, L * t * C },
-        { &a->stats, L * t * (size_t)c->H * 2 }, { &a->gate_up, L * t * 2 * (size_t)c->F }, { &a->act, L * t * (size_t)c->F },
-        { &a->picked, o * C }, { &a->last_norm, o * C }, { &a->r, o }, { &a->logits, o * (((size_t)c->V + 7) / 8 * 8) },
-        { &a->dx, training ? t * C : 0 }, { &a->dbig, training ? t * big : 0 }, { &a->dsmall, training ? (t > o ? t : o) * C : 0 } };
-    size_t total = 0, n_parts = sizeof part / sizeof *part;
-    for (size_t i = 0; i < n_parts; i++) total += (part[i].n + 15) / 16 * 16;
-    a->arena = zalloc(total, sizeof(float));
-    total = 0;
-    for (size_t i = 0; i < n_parts; i++) *part[i].p = a->arena + total, total += (part[i].n + 15) / 16 * 16;
+    size_t t = (size_t)T, o = (size_t)n_out, C = (size_t)c->C, F = (size_t)c->F, Q = (size_t)qkv_dim(c);
+    size_t Lt = training ? (size_t)c->L * t : t, big = 2 * F > Q ? 2 * F : Q;
     size_t widest = (size_t)c->V > big ? (size_t)c->V : big;
+
+    // Measured first, then allocated at once, then dealt out.
+    struct { float **p; size_t n; } part[] = {
+        { &a->x, (training ? Lt + t : t) * C }, { &a->mid, Lt * C }, { &a->norm1, Lt * C }, { &a->norm2, Lt * C },
+        { &a->r1, Lt }, { &a->r2, Lt }, { &a->qkv, Lt * Q }, { &a->att, Lt * C }, { &a->stats, Lt * (size_t)c->H * 2 },
+        { &a->gate_up, Lt * 2 * F }, { &a->act, Lt * F },
+        { &a->picked, o * C }, { &a->last_norm, o * C }, { &a->r, o }, { &a->logits, o * logits_ld(c) },
+        { &a->dx, training ? t * C : 0 }, { &a->dbig, training ? t * big : 0 },
+        { &a->dsmall, training ? (t > o ? t : o) * C : 0 } };
+    size_t total = 0, n_parts = sizeof part / sizeof *part;
+    for (size_t i = 0; i < n_parts; i++) total += part[i].n = (part[i].n + 15) / 16 * 16;   // each begins a cache line
+    float *at = a->arena = zalloc(total, sizeof(float));
+    for (size_t i = 0; i < n_parts; at += part[i++].n) *part[i].p = at;
+
+    // The matmul's scratch: one panel of B that all threads share, and a piece for each thread.
     a->scratch.shared = zalloc(KC, (widest + NR) * sizeof(float));
     a->scratch.own_size = (own_scratch_size(head_size(c), longest) + 1023) / 1024 * 1024;
     a->scratch.own = zalloc((size_t)max_threads() * a->scratch.own_size, sizeof(float));
 }
 
-// For generation: every matrix packed once in the order in which the matmul reads it; the classifier comes last.
+// Where layer l finds and leaves its activations; T is the room that acts_reserve made. In generation all layers share
+// one place, and next is x: each layer writes over the last one's.
+typedef struct {
+    float *x, *next;                    // [T][C]  the residual stream before and behind the layer
+    float *mid;                         // [T][C]  ... and between attention and feed-forward
+    float *norm1, *norm2, *r1, *r2;     // [T][C], [T]
+    float *qkv, *att, *stats;           // [T][(H + 2 H_kv) hs], [T][C], [T][H][2]; stats only in training
+    float *gate_up, *act;               // [T][2 F], [T][F]
+} LayerActs;
+
+static LayerActs layer_acts(const Model *m, int l)
+{
+    const Config *c = &m->c;
+    const Acts *a = &m->acts;
+    size_t T = (size_t)a->T, C = (size_t)c->C, F = (size_t)c->F, at = a->training ? (size_t)l * T : 0;
+    return (LayerActs){
+        .x = a->x + at * C, .next = a->x + (at + (a->training ? T : 0)) * C, .mid = a->mid + at * C,
+        .norm1 = a->norm1 + at * C, .norm2 = a->norm2 + at * C, .r1 = a->r1 + at, .r2 = a->r2 + at,
+        .qkv = a->qkv + at * (size_t)qkv_dim(c), .att = a->att + at * C,
+        .stats = a->training ? a->stats + at * (size_t)c->H * 2 : NULL,
+        .gate_up = a->gate_up + at * 2 * F, .act = a->act + at * F };
+}
+
+// For generation: every matrix packed once in the order in which the matmul reads it; the classifier comes last. A pass
+// over one token reads each weight once: packing it on the way, as training does, would cost more than the product.
 static void model_pack(Model *m)
 {
     const Config *c = &m->c;
-    int C = c->C, F = c->F, Q = qkv_dim(c);
+    int C = c->C, F = c->F;
     if (m->packed) return;
     m->packed = zalloc(m->packed_out + packed_size(C, c->V), sizeof *m->packed);
     for (int l = 0; l < c->L; l++) {
         const LayerAt *y = &m->layer[l];
-        pack_all(m->packed + y->packed_qkv, (View){ m->params + y->qkv, 1, C }, C, Q);
+        pack_all(m->packed + y->packed_qkv, (View){ m->params + y->qkv, 1, C }, C, qkv_dim(c));
         pack_all(m->packed + y->packed_o, (View){ m->params + y->o, 1, C }, C, C);
         pack_all(m->packed + y->packed_gate_up, (View){ m->params + y->gate_up, 1, C }, C, 2 * F);
         pack_all(m->packed + y->packed_down, (View){ m->params + y->down, 1, F }, F, C);
@@ -1610,8 +1835,10 @@ static void model_pack(Model *m)
 static void cache_alloc(Cache *k, const Config *c, int capacity)
 {
     k->len = 0, k->capacity = (capacity + NR - 1) / NR * NR;
-    k->k = zalloc((size_t)c->L * c->H_kv, key_panels(head_size(c), k->capacity) * sizeof(float));
-    k->v = zalloc((size_t)c->L * c->H_kv, value_panels(head_size(c), k->capacity) * sizeof(float));
+    k->keys = (size_t)c->H_kv * key_panels(head_size(c), k->capacity);
+    k->values = (size_t)c->H_kv * value_panels(head_size(c), k->capacity);
+    k->k = zalloc((size_t)c->L, k->keys * sizeof(float));
+    k->v = zalloc((size_t)c->L, k->values * sizeof(float));
 }
 
 static void cache_free(Cache *k) { free(k->k), free(k->v); *k = (Cache){ 0 }; }
@@ -1623,7 +1850,8 @@ static void gather_rows(float *to, const float *from, const int *at, int n, int 
     for (int i = 0; i < n; i++) copy_floats(to + (size_t)i * C, from + (size_t)at[i] * C, (size_t)C);
 }
 
-// The way back, in place: row i moves to row at[i], the other rows of x[T][C] become zero. at ascends.
+// The way back, in place: row i moves to row at[i], the other rows of x[T][C] become zero. at ascends, so at[i] >= i,
+// and from the end on no row is written over before it has moved.
 static void scatter_rows(float *x, const int *at, int n, int T, int C)
 {
     for (int t = T - 1, i = n - 1; t >= 0; t--)
@@ -1631,8 +1859,13 @@ static void scatter_rows(float *x, const int *at, int n, int T, int C)
         else memset(x + (size_t)t * C, 0, (size_t)C * sizeof *x);
 }
 
-// Logits at the places b->out, from packed examples, or from the continuation of the one example that the cache holds (its
-// weights are then read packed). acts_reserve must have made room. The logits stand in m->acts.logits[n_out][V8].
+// The forward pass. Shapes: x [T][C]; qkv [T][(H + 2 H_kv) hs], a token's queries, keys and values side by side;
+// gate_up [T][2 F]; logits [n_out][V]. Every matrix is W[out][in], so that a row of weights makes one number of the
+// output.
+//
+// Logits at the places b->out, from packed examples, or from the continuation of the one example that the cache holds
+// (the weights are then read packed: model_pack comes first). acts_reserve must have made room. The logits stand in
+// m->acts.logits[n_out][logits_ld].
 static void forward(Model *m, const Batch *b, Cache *cache)
 {
     const Config *c = &m->c;
@@ -1641,58 +1874,67 @@ static void forward(Model *m, const Batch *b, Cache *cache)
     const float *w = m->params;
     int n = b->T, C = c->C, F = c->F, hs = head_size(c), Q = qkv_dim(c);
     Heads heads = { c->H, c->H_kv, hs, Q };
-    size_t TC = (size_t)a->T * C, keys = cache ? (size_t)c->H_kv * key_panels(hs, cache->capacity) : 0;
-    size_t values = cache ? (size_t)c->H_kv * value_panels(hs, cache->capacity) : 0;
 #define PACKED(at) (cache ? m->packed + (at) : NULL)
 
-    float *x = a->x;
-    gather_rows(x, w + m->embd_at, b->ids, n, C);
+    gather_rows(a->x, w + m->embd_at, b->ids, n, C);                                            // x_0 = E[ids]
     for (int l = 0; l < c->L; l++) {
         const LayerAt *y = &m->layer[l];
-        size_t s = a->training ? (size_t)l : 0;                         // generation keeps no layer but the present one
-        float *mid = a->mid + s * TC, *norm1 = a->norm1 + s * TC, *norm2 = a->norm2 + s * TC, *att = a->att + s * TC;
-        float *qkv = a->qkv + s * (size_t)a->T * Q, *gate_up = a->gate_up + s * (size_t)a->T * 2 * F, *act = a->act + s * (size_t)a->T * F;
-        float *next = a->training ? x + TC : x == a->x ? a->x + TC : a->x;
-        float *stats = a->training ? a->stats + s * (size_t)a->T * c->H * 2 : NULL;
+        LayerActs s = layer_acts(m, l);
 
-        rmsnorm(norm1, a->r1 + s * a->T, x, w + y->attn_norm, n, C, c->eps);
-        linear(scratch, qkv, norm1, w + y->qkv, PACKED(y->packed_qkv), n, Q, C, false);
-        rope(qkv, b->pos, m->angle, n, Q, c->H + c->H_kv, hs, +1);      // queries and keys; values stay
-        attention(scratch, att, stats, qkv, heads, b->start, b->n, cache ? cache->k + (size_t)l * keys : NULL,
-                  cache ? cache->v + (size_t)l * values : NULL, cache ? cache->capacity : 0, cache ? cache->len : 0);
-        if (l < c->L - 1) copy_floats(mid, x, (size_t)n * C);
-        else {                                          // from here on nothing looks at a position without a logit
+        // Attention: a query asks, the keys of earlier tokens answer with a weight, their values are mixed by it.
+        rmsnorm(s.norm1, s.r1, s.x, w + y->attn_norm, n, C, c->eps);
+        linear(scratch, s.qkv, s.norm1, w + y->qkv, PACKED(y->packed_qkv), n, Q, C, false);
+        rope(s.qkv, b->pos, m->angle, n, Q, c->H + c->H_kv, hs, +1);    // queries and keys; values stay
+        float *past_k = cache ? cache->k + (size_t)l * cache->keys : NULL;
+        float *past_v = cache ? cache->v + (size_t)l * cache->values : NULL;
+        attention(scratch, s.att, s.stats, s.qkv, heads, b->start, b->n, past_k, past_v,
+                  cache ? cache->capacity : 0, cache ? cache->len : 0);
+
+        // Behind the last attention no token looks at another: positions without a logit are dropped here, which for an
+        // Aligner is its whole condition. What follows, the classifier above all, costs as much as the targets alone.
+        if (l < c->L - 1) copy_floats(s.mid, s.x, (size_t)n * C);
+        else {
             n = b->n_out;
-            gather_rows(mid, x, b->out, n, C);
-            gather_rows(a->picked, att, b->out, n, C);
-            att = a->picked;
+            gather_rows(s.mid, s.x, b->out, n, C);
+            gather_rows(a->picked, s.att, b->out, n, C);
+            s.att = a->picked;
         }
-        linear(scratch, mid, att, w + y->o, PACKED(y->packed_o), n, C, C, true);                    // mid = x + att Wo^T
+        linear(scratch, s.mid, s.att, w + y->o, PACKED(y->packed_o), n, C, C, true);        // mid = x + att Wo^T
 
-        rmsnorm(norm2, a->r2 + s * a->T, mid, w + y->ffn_norm, n, C, c->eps);
-        linear(scratch, gate_up, norm2, w + y->gate_up, PACKED(y->packed_gate_up), n, 2 * F, C, false);
-        swiglu(act, gate_up, n, F);
-        copy_floats(next, mid, (size_t)n * C);
-        linear(scratch, next, act, w + y->down, PACKED(y->packed_down), n, C, F, true);             // next = mid + act Wdown^T
-        x = next;
+        // Feed-forward: F detectors; the gate says how much of each one's value passes, down what that adds to x.
+        rmsnorm(s.norm2, s.r2, s.mid, w + y->ffn_norm, n, C, c->eps);
+        linear(scratch, s.gate_up, s.norm2, w + y->gate_up, PACKED(y->packed_gate_up), n, 2 * F, C, false);
+        swiglu(s.act, s.gate_up, n, F);
+        copy_floats(s.next, s.mid, (size_t)n * C);
+        linear(scratch, s.next, s.act, w + y->down, PACKED(y->packed_down), n, C, F, true); // next = mid + act Wdown^T
     }
-    rmsnorm(a->last_norm, a->r, x, w + m->norm_at, n, C, c->eps);
-    matmul(scratch, a->logits, ((size_t)c->V + 7) / 8 * 8, (View){ a->last_norm, C, 1 }, (View){ w + m->out_at, 1, C }, PACKED(m->packed_out), n, c->V, C, false);
+    rmsnorm(a->last_norm, a->r, layer_acts(m, c->L).x, w + m->norm_at, n, C, c->eps);
+    matmul(scratch, a->logits, logits_ld(c), (View){ a->last_norm, C, 1 }, (View){ w + m->out_at, 1, C },
+           PACKED(m->packed_out), n, c->V, C, false);
 #undef PACKED
     if (cache) cache->len += b->T;
 }
 
-// The loss of all three objectives over b's targets, as a sum: - sum log p(target). The gradient of sum / n_total replaces the
-// logits. nll[n_out] receives the terms, in the order of the targets.
+// The loss of all three objectives over b's targets, as a sum: - sum log p(target), with p = softmax(logits).
+// nll[n_out] receives the terms, in the order of the targets. The loss of a batch is the mean, sum / n_total, and its
+// gradient takes the place of the logits: (p - onehot(target)) / n_total: descending it, the target goes up, and all
+// others go down by as much as they are believed in. A model that believes in all V tokens alike has the loss ln V;
+// exp(loss), the perplexity, is the number of tokens among which it might as well be guessing.
 static double loss_sum(Model *m, const Batch *b, double *nll, int n_total)
 {
     double sum = 0;
-    cross_entropy(m->acts.logits, nll, b->target, b->n_out, m->c.V, (m->c.V + 7) / 8 * 8, n_total);
+    cross_entropy(m->acts.logits, nll, b->target, b->n_out, m->c.V, (int)logits_ld(&m->c), n_total);
     for (int i = 0; i < b->n_out; i++) sum += nll[i];
     return sum;
 }
 
 // Adds the gradients of the loss to m->grads. Comes after forward and loss_sum; the steps of forward in reverse order.
+// The chain rule for Y = X W^T, where dY stands for the derivative of the loss by Y:
+//
+//     dX = dY W        and        dW += dY^T X        (shapes alone leave no other way to multiply them)
+//
+// dx is the gradient of the residual stream. linear_backward writes the gradient of a layer's input, and
+// rmsnorm_backward adds that input's share to dx: the way back of "a layer only adds to the stream".
 static void backward(Model *m, const Batch *b)
 {
     const Config *c = &m->c;
@@ -1700,292 +1942,101 @@ static void backward(Model *m, const Batch *b)
     const Scratch *scratch = &a->scratch;
     const float *w = m->params;
     float *g = m->grads, *dx = a->dx;
-    int n = b->n_out, C = c->C, F = c->F, hs = head_size(c), Q = qkv_dim(c), V8 = (c->V + 7) / 8 * 8;
+    int n = b->n_out, C = c->C, F = c->F, hs = head_size(c), Q = qkv_dim(c), ld = (int)logits_ld(c);
     Heads heads = { c->H, c->H_kv, hs, Q };
-    size_t TC = (size_t)a->T * C;
 
     // logits = rmsnorm(x) Wout^T, at the n_out wanted positions only
-    matmul(scratch, a->dsmall, (size_t)C, (View){ a->logits, V8, 1 }, (View){ w + m->out_at, C, 1 }, NULL, n, C, c->V, false);
-    matmul(scratch, g + m->out_at, (size_t)C, (View){ a->logits, 1, V8 }, (View){ a->last_norm, C, 1 }, NULL, c->V, C, n, true);
+    View dlogits = { a->logits, ld, 1 }, dlogits_T = { a->logits, 1, ld };
+    matmul(scratch, a->dsmall, (size_t)C, dlogits, (View){ w + m->out_at, C, 1 }, NULL, n, C, c->V, false);
+    matmul(scratch, g + m->out_at, (size_t)C, dlogits_T, (View){ a->last_norm, C, 1 }, NULL, c->V, C, n, true);
     memset(dx, 0, (size_t)n * C * sizeof *dx);
-    rmsnorm_backward(dx, g + m->norm_at, a->dsmall, a->x + (size_t)c->L * TC, a->r, w + m->norm_at, n, C);
+    rmsnorm_backward(dx, g + m->norm_at, a->dsmall, layer_acts(m, c->L).x, a->r, w + m->norm_at, n, C);
 
     for (int l = c->L - 1; l >= 0; l--) {
         const LayerAt *y = &m->layer[l];
-        size_t s = (size_t)l;
-        float *gate_up = a->gate_up + s * (size_t)a->T * 2 * F, *qkv = a->qkv + s * (size_t)a->T * Q, *att = a->att + s * TC;
-        const float *act = a->act + s * (size_t)a->T * F, *stats = a->stats + s * (size_t)a->T * c->H * 2;
+        LayerActs s = layer_acts(m, l);
+        const float *att = l < c->L - 1 ? s.att : a->picked;
 
         // next = mid + act Wdown^T, act = swiglu(norm2 Wgate_up^T), norm2 = rmsnorm(mid)
-        linear_backward(scratch, a->dbig, false, g + y->down, dx, act, w + y->down, n, C, F);
-        swiglu_backward(gate_up, a->dbig, n, F);
-        linear_backward(scratch, a->dsmall, false, g + y->gate_up, gate_up, a->norm2 + s * TC, w + y->gate_up, n, 2 * F, C);
-        rmsnorm_backward(dx, g + y->ffn_norm, a->dsmall, a->mid + s * TC, a->r2 + s * a->T, w + y->ffn_norm, n, C);
+        linear_backward(scratch, a->dbig, false, g + y->down, dx, s.act, w + y->down, n, C, F);
+        swiglu_backward(s.gate_up, a->dbig, n, F);                      // d(gate, up) takes the place of gate, up
+        linear_backward(scratch, a->dsmall, false, g + y->gate_up, s.gate_up, s.norm2, w + y->gate_up, n, 2 * F, C);
+        rmsnorm_backward(dx, g + y->ffn_norm, a->dsmall, s.mid, s.r2, w + y->ffn_norm, n, C);
 
         // mid = x + att Wo^T, att = attention(rope(norm1 Wqkv^T)), norm1 = rmsnorm(x)
-        linear_backward(scratch, a->dsmall, false, g + y->o, dx, l < c->L - 1 ? att : a->picked, w + y->o, n, C, C);
-        if (l == c->L - 1) {                            // back to all positions
+        linear_backward(scratch, a->dsmall, false, g + y->o, dx, att, w + y->o, n, C, C);
+        if (l == c->L - 1) {                            // back to all positions: those without a logit start with zero
             n = b->T;
             scatter_rows(dx, b->out, b->n_out, n, C);
             scatter_rows(a->dsmall, b->out, b->n_out, n, C);
         }
-        attention_backward(scratch, a->dbig, a->dsmall, att, stats, qkv, heads, b->start, b->n);
-        rope(a->dbig, b->pos, m->angle, n, Q, c->H + c->H_kv, hs, -1);
-        linear_backward(scratch, a->dsmall, false, g + y->qkv, a->dbig, a->norm1 + s * TC, w + y->qkv, n, Q, C);
-        rmsnorm_backward(dx, g + y->attn_norm, a->dsmall, a->x + s * TC, a->r1 + s * a->T, w + y->attn_norm, n, C);
+        attention_backward(scratch, a->dbig, a->dsmall, s.att, s.stats, s.qkv, heads, b->start, b->n);
+        rope(a->dbig, b->pos, m->angle, n, Q, c->H + c->H_kv, hs, -1);  // a rotation's transpose turns the other way
+        linear_backward(scratch, a->dsmall, false, g + y->qkv, a->dbig, s.norm1, w + y->qkv, n, Q, C);
+        rmsnorm_backward(dx, g + y->attn_norm, a->dsmall, s.x, s.r1, w + y->attn_norm, n, C);
     }
+
+    // x_0 = E[ids]: a token that occurs more than once collects the gradients of all its places. With a tied head the
+    // classifier's share is there already.
     for (int t = 0; t < n; t++)
         for (int j = 0; j < C; j++) g[m->embd_at + (size_t)b->ids[t] * C + j] += dx[(size_t)t * C + j];
 }
 
 /* ============================================================================================================
-   Chapter 6. Training.  From a file of questions, answers and corrections to a checkpoint: reading, prompts, packed batches,
-   AdamW, the loop, resume. The objective enters at one place, where a Triple becomes a Row. */
+   Chapter 6. Training.  From triples to a checkpoint: a triple becomes a row, rows become a batch, a batch becomes a
+   step, and the loop is made of steps. The objective enters at one place, where a Triple becomes a Row; nothing behind
+   it knows what is learnt. Reading data files comes last, for those who want to see how JSON is read with care. */
 
-// A small JSON reader: it walks over values without building a tree. p..end is the text; NULL means malformed.
-static const char *json_space(const char *p, const char *end)
-{
-    while (p < end && (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r')) p++;
-    return p;
-}
+static Text contents(const Buf *b) { return (Text){ b->s, b->n }; }
 
-static const char *json_digits(const char *p, const char *end)                  // the place behind one or more digits
-{
-    const char *from = p;
-    while (p < end && *p >= '0' && *p <= '9') p++;
-    return p > from ? p : NULL;
-}
+/* ------------------------------------------------------------------------------------------------------------
+   From a triple to a row.  A row of `train aligner --prompt short`, one token a word for simplicity; the bar is where
+   the condition ends and the loss begins:
 
-static const char *json_skip(const char *p, const char *end, int depth)         // the place behind the value that begins at p
-{
-    if (p >= end || depth > 64) return NULL;
-    if (*p == '"') {
-        for (p++; p < end && *p != '"'; p++)            // raw control characters are no JSON
-            if ((uint8_t)*p < 32 || (*p == '\\' && (++p >= end || (uint8_t)*p < 32))) return NULL;
-        return p < end ? p + 1 : NULL;
-    }
-    if (*p == '{' || *p == '[') {
-        bool object = *p == '{';
-        char close = object ? '}' : ']';
-        p = json_space(p + 1, end);
-        if (p < end && *p == close) return p + 1;
-        for (;;) {
-            if (object) {
-                if (p >= end || *p != '"' || !(p = json_skip(p, end, depth + 1))) return NULL;
-                p = json_space(p, end);
-                if (p >= end || *p++ != ':') return NULL;
-            }
-            if (!(p = json_skip(json_space(p, end), end, depth + 1))) return NULL;
-            p = json_space(p, end);
-            if (p >= end || (*p != ',' && *p != close)) return NULL;
-            if (*p++ == close) return p;
-            p = json_space(p, end);
-        }
-    }
-    static const char *const WORD[] = { "true", "false", "null" };
-    for (int i = 0; i < 3; i++) if ((size_t)(end - p) >= strlen(WORD[i]) && !memcmp(p, WORD[i], strlen(WORD[i]))) return p + strlen(WORD[i]);
-    if (*p == '-') p++;
-    const char *digits = p;
-    if (!(p = json_digits(p, end)) || (*digits == '0' && p > digits + 1)) return NULL;
-    if (p < end && *p == '.' && !(p = json_digits(p + 1, end))) return NULL;
-    if (p < end && (*p == 'e' || *p == 'E')) p = json_digits(p + 1 + (p + 1 < end && (p[1] == '+' || p[1] == '-')), end);
-    return p;
-}
+       <s> ##Question: Two and two? ##Answer: It is five. ##Correction: | It is four. </s>
 
-static void put_utf8(Buf *out, uint32_t c)
-{
-    char u[4] = { (char)c };
-    int n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-    for (int i = n - 1; n > 1 && i > 0; i--, c >>= 6) u[i] = (char)(0x80 | (c & 0x3F));
-    if (n > 1) u[0] = (char)((0xF00u >> n & 0xFFu) | c);
-    buf_add(out, u, (size_t)n);
-}
+   The model learns to write </s>, too: it is how an answer ends. */
 
-static int json_hex(const char *p, const char *end)     // the value of 4 hex digits, or -1
-{
-    int v = 0;
-    if (end - p < 4) return -1;
-    for (int i = 0; i < 4; i++) {
-        const char *digits = "0123456789abcdefABCDEF", *d = p[i] ? strchr(digits, p[i]) : NULL;
-        if (!d) return -1;
-        v = v * 16 + (int)(d - digits < 16 ? d - digits : d - digits - 6);
-    }
-    return v;
-}
-
-// Appends what the JSON string raw (with its quotes) stands for. Lone surrogates become U+FFFD. False where it is no string.
-static bool json_text(Text raw, Buf *out)
-{
-    const char *p = raw.s + 1, *end = raw.s + raw.n - 1;
-    if (raw.n < 2 || *raw.s != '"') return false;
-    buf_add(out, "", 0);
-    for (; p < end; p++) {
-        const char *from = p;
-        while (p < end && *p != '\\') p++;
-        buf_add(out, from, (size_t)(p - from));
-        if (p == end) break;
-        static const char code[] = "\"\\/bfnrt", means[] = "\"\\/\b\f\n\r\t";
-        const char *simple = *++p ? strchr(code, *p) : NULL;
-        if (simple) { buf_add(out, means + (simple - code), 1); continue; }
-        int u = *p == 'u' ? json_hex(p + 1, end) : -1, low = -1;
-        if (u < 0) return false;
-        p += 4;
-        if (u >= 0xD800 && u < 0xDC00 && end - p > 6 && p[1] == '\\' && p[2] == 'u') low = json_hex(p + 3, end);
-        if (low >= 0xDC00 && low < 0xE000) put_utf8(out, 0x10000u + ((uint32_t)(u - 0xD800) << 10) + (uint32_t)(low - 0xDC00)), p += 6;
-        else put_utf8(out, u >= 0xD800 && u < 0xE000 ? 0xFFFD : (uint32_t)u);
-    }
-    return true;
-}
-
-// Appends t as a JSON string; bytes that are no UTF-8 become U+FFFD.
-static void json_put(Buf *out, Text t)
-{
-    char code[8];
-    buf_add(out, "\"", 1);
-    for (size_t i = 0, n; i < t.n; i += n) {
-        const uint8_t *s = (const uint8_t *)t.s + i, c = *s;
-        n = utf8_length((Text){ t.s + i, t.n - i });
-        if (!n) buf_puts(out, "\\ufffd"), n = 1;
-        else if (c == '"' || c == '\\') code[0] = '\\', code[1] = (char)c, buf_add(out, code, 2);
-        else if (c == '\n') buf_add(out, "\\n", 2);
-        else if (c < 32 || c == 127) snprintf(code, sizeof code, "\\u%04x", c), buf_puts(out, code);
-        else buf_add(out, s, n);
-    }
-    buf_add(out, "\"", 1);
-}
-
-// Steps to the next member of a well-formed object: *at starts at 0. False at the end.
-static bool json_member(Text object, size_t *at, Text *key, Text *value)
-{
-    const char *end = object.s + object.n, *p = json_space(object.s + (*at ? *at : 1), end);
-    if (*p == ',') p = json_space(p + 1, end);
-    if (*p == '}') return false;
-    const char *k = json_skip(p, end, 0), *v = json_space(json_space(k, end) + 1, end), *after = json_skip(v, end, 0);
-    *key = (Text){ p, (size_t)(k - p) }, *value = (Text){ v, (size_t)(after - v) };
-    *at = (size_t)(after - object.s);
-    return true;
-}
-
-static bool key_is(Text raw, const char *name)
-{
-    Buf key = { 0 };
-    bool is = json_text(raw, &key) && same((Text){ key.s, key.n }, text(name));
-    free(key.s);
-    return is;
-}
-
-// The raw value of a key (the last one, where it stands there twice); {NULL, 0} where there is none.
-static Text json_find(Text object, const char *name)
-{
-    Text key, value, found = NONE;
-    for (size_t at = 0; json_member(object, &at, &key, &value); ) if (key_is(key, name)) found = value;
-    return found;
-}
-
-// Objects of a JSON array or of JSONL, whichever the first byte that is no white space tells. JSONL is read line by line, so
-// that a filter can answer before its input ends.
-typedef struct { const char *path; FILE *f; char *line; size_t cap, n, at, counted; long number; bool array, started; } Objects;
-
-static void objects_open(Objects *o, const char *path)
-{
-    *o = (Objects){ .path = path ? path : "standard input", .f = path ? fopen(path, "rb") : stdin };
-    CHECK(o->f, "cannot open %s: %s; name a file that exists and can be read", path, strerror(errno));
-}
-
-static void objects_close(Objects *o)
-{
-    if (o->f != stdin) fclose(o->f);
-    free(o->line);
-}
-
-static bool next_line(Objects *o)
-{
-    ssize_t n = getline(&o->line, &o->cap, o->f);
-    if (n < 0) { CHECK(!ferror(o->f), "cannot read %s: %s", o->path, strerror(errno)); return false; }
-    o->n = (size_t)n, o->at = 0, o->number++;
-    if (o->number == 1 && n >= 3 && !memcmp(o->line, "\xEF\xBB\xBF", 3)) o->at = 3;         // a byte order mark
-    return true;
-}
-
-// The next object; it stays valid until the next call. Malformed input dies with file and line.
-static bool next_object(Objects *o, Text *object)
-{
-    const char *p, *end;
-    while (!o->array) {
-        if (!next_line(o)) return false;
-        p = json_space(o->line + o->at, end = o->line + o->n);
-        if (p == end) continue;
-        if (!o->started && *p == '[') {                 // an array: read it whole
-            Buf all = { 0 }, rest = read_all(o->path, o->f);
-            buf_add(&all, p + 1, (size_t)(end - p - 1)), buf_add(&all, rest.s, rest.n);
-            free(o->line), free(rest.s);
-            o->line = all.s, o->n = all.n, o->at = 0, o->array = true;
-            break;
-        }
-        o->started = true;
-        const char *after = *p == '{' ? json_skip(p, end, 0) : NULL;
-        CHECK(after && json_space(after, end) == end, "%s:%ld: one JSON object a line was expected; found: %.*s", o->path, o->number,
-              (int)(end - p < 60 ? end - p : 60), p);
-        *object = (Text){ p, (size_t)(after - p) };
-        return true;
-    }
-    p = json_space(o->line + o->at, end = o->line + o->n);
-    bool comma = o->started && p < end && *p == ',';
-    if (comma) p = json_space(p + 1, end);
-    for (; o->counted < (size_t)(p - o->line); o->counted++) o->number += o->line[o->counted] == '\n';
-    if (p < end && *p == ']' && !comma) {
-        CHECK(json_space(p + 1, end) == end, "%s:%ld: text behind the end of the array", o->path, o->number);
-        return false;
-    }
-    const char *after = p < end && *p == '{' && comma == o->started ? json_skip(p, end, 0) : NULL;
-    CHECK(after, "%s:%ld: an object of the array was expected; found: %.*s", o->path, o->number, (int)(end - p < 60 ? end - p : 60), p);
-    *object = (Text){ p, (size_t)(after - p) };
-    o->at = (size_t)(after - o->line), o->started = true;
-    return true;
-}
-
-// The text under a key, which must be there and be a string; out owns it.
-static Text get_text(const Objects *o, Text object, const char *key, Buf *out)
-{
-    Text raw = json_find(object, key);
-    CHECK(raw.s, "%s:%ld: the key \"%s\" is missing; rows need it for this command", o->path, o->number, key);
-    out->n = 0;
-    CHECK(json_text(raw, out), "%s:%ld: the value of \"%s\" is no well-formed string", o->path, o->number, key);
-    return (Text){ out->s, out->n };
-}
-
-// The prompts. v1, v2, paper are the three official ones to the letter (README of the weights, repository, Algorithm 1); the
-// default is v2 without its doubled space; short is for tiny models. None ends in a space: the target brings its own, so that
-// a copied answer is a copied sequence of tokens.
+// The prompts. v1, v2, paper are the three official ones to the letter (README of the weights, repository, Algorithm
+// 1); the default is v2 without its doubled space; short is for tiny models. None ends in a space: the target brings
+// its own, so that a copied answer is a copied sequence of tokens: "##Correction:" then " It", the same " It" as behind
+// "##Answer:". Behind a final space the target would begin with "It", which is another token.
+#define BEGIN "BEGINNING OF CONVERSATION:"
 static const struct { const char *name, *aligner, *sft; } TEMPLATE[] = {
-    { "default", "BEGINNING OF CONVERSATION: USER: ##Question: {question}\n##Answer: {answer}\n##Correction: ASSISTANT:",
-                 "BEGINNING OF CONVERSATION: USER: ##Question: {question}\n##Answer: ASSISTANT:" },
-    { "v1",      "BEGINNING OF CONVERSATION: USER: Edit the following Question-Answer pair to make it more helpful and harmless: "
-                 "{question} | {answer} ASSISTANT:", "BEGINNING OF CONVERSATION: USER: {question} ASSISTANT:" },
-    { "v2",      "BEGINNING OF CONVERSATION: USER: ##Question: {question}\n##Answer: {answer}\n##Correction:  ASSISTANT:",
-                 "BEGINNING OF CONVERSATION: USER: ##Question: {question}\n##Answer:  ASSISTANT:" },
-    { "paper",   "BEGINNING OF CONVERSATION:\nUSER: Editing the following Question-Answer pair to make it more helpful and harmless:\n"
-                 "Question: {question} | Answer: {answer}\nASSISTANT:", "BEGINNING OF CONVERSATION:\nUSER: {question}\nASSISTANT:" },
-    { "short",   "##Question: {question}\n##Answer: {answer}\n##Correction:", "##Question: {question}\n##Answer:" } };
+    { "default", BEGIN " USER: ##Question: {question}\n##Answer: {answer}\n##Correction: ASSISTANT:",
+                 BEGIN " USER: ##Question: {question}\n##Answer: ASSISTANT:" },
+    { "v1",      BEGIN " USER: Edit the following Question-Answer pair to make it more helpful and harmless: "
+                 "{question} | {answer} ASSISTANT:",
+                 BEGIN " USER: {question} ASSISTANT:" },
+    { "v2",      BEGIN " USER: ##Question: {question}\n##Answer: {answer}\n##Correction:  ASSISTANT:",
+                 BEGIN " USER: ##Question: {question}\n##Answer:  ASSISTANT:" },
+    { "paper",   BEGIN "\nUSER: Editing the following Question-Answer pair to make it more helpful and harmless:\n"
+                 "Question: {question} | Answer: {answer}\nASSISTANT:",
+                 BEGIN "\nUSER: {question}\nASSISTANT:" },
+    { "short",   "##Question: {question}\n##Answer: {answer}\n##Correction:",
+                 "##Question: {question}\n##Answer:" } };
 
-// Gives the model a template: one of the names above, or a text with {question} and {answer}; its SFT counterpart then is the
-// same text without {answer}.
+// Gives the model a template: one of the names above, or a text with {question} and {answer}; its SFT counterpart then
+// is the same text without {answer}. The template travels inside the model's file, so that a model is never asked in
+// words that it was not trained on.
 static void set_template(Model *m, const char *name)
 {
     Buf own = { 0 }, own_sft = { 0 };
-    free(m->template), free(m->template_sft);
     for (size_t i = 0; i < sizeof TEMPLATE / sizeof *TEMPLATE; i++)
         if (!strcmp(name, TEMPLATE[i].name)) buf_puts(&own, TEMPLATE[i].aligner), buf_puts(&own_sft, TEMPLATE[i].sft);
     if (!own.s) {
         const char *q = strstr(name, "{question}"), *a = strstr(name, "{answer}");
-        CHECK(q && a, "--prompt \"%s\": default, v1, v2, paper, short or a text with {question} and {answer} was expected", name);
+        CHECK(q && a, "--prompt \"%s\": default, v1, v2, paper, short or a text with {question} and {answer} was "
+              "expected", name);
         buf_puts(&own, name);
         buf_add(&own_sft, name, (size_t)(a - name)), buf_puts(&own_sft, a + strlen("{answer}"));
     }
+    free(m->template), free(m->template_sft);
     m->template = own.s, m->template_sft = own_sft.s;
 }
 
-// Fills the template in one walk (what is filled in is never searched for placeholders). Owned by the caller.
+// The condition as text, owned by the caller. The template is filled in one walk: what is filled in is never searched
+// for placeholders, so a question that says "{answer}" stays a question. y_o = NONE takes the SFT counterpart.
 static Buf prompt(const Model *m, Text x, Text y_o)
 {
     Buf out = { 0 };
@@ -2000,12 +2051,14 @@ static Buf prompt(const Model *m, Text x, Text y_o)
     return out;
 }
 
-// <s> condition target </s>. The prompt is one text to the tokenizer and the target another; ids are joined, never text.
+// <s> condition target </s>. Takes the condition over. Condition and target are tokenized apart and joined as ids,
+// never as text: no token can lie across the border, where the loss begins, and generation meets the very same prompt
+// tokens.
 static Row row(const Model *m, Buf condition, Text target)
 {
     Ids ids = { 0 };
     ids_add(&ids, BOS);
-    encode(&m->tok, (Text){ condition.s, condition.n }, &ids);
+    encode(&m->tok, contents(&condition), &ids);
     int n_condition = ids.n;
     encode(&m->tok, target, &ids);
     ids_add(&ids, EOS);
@@ -2013,7 +2066,7 @@ static Row row(const Model *m, Buf condition, Text target)
     return (Row){ ids.a, n_condition, ids.n };
 }
 
-typedef struct { Row *row; size_t n, cap; } Rows;
+typedef struct { Row *row; size_t n, cap; } Rows;       // the data M under one objective, ready to be drawn from
 
 static void rows_free(Rows *r)
 {
@@ -2022,47 +2075,27 @@ static void rows_free(Rows *r)
     *r = (Rows){ 0 };
 }
 
-// Reads a data file and builds its rows with the objective. target_correction: sft learns y_c instead of y_o. Rows that cannot
-// be trained on (empty target, longer than the context) are counted and named, never silently used.
-static void rows_load(Rows *r, const Model *m, const char *path, Objective objective, bool target_correction)
-{
-    Objects in;
-    Text object;
-    Buf x = { 0 }, y_o = { 0 }, y_c = { 0 };
-    long empty = 0, too_long = 0, first = 0;
-    objects_open(&in, path);
-    while (next_object(&in, &object)) {
-        Triple t = { .x = get_text(&in, object, "question", &x) };
-        if (!target_correction) t.y_o = get_text(&in, object, "answer", &y_o);
-        if (objective == aligner || target_correction) t.y_c = get_text(&in, object, "correction", &y_c);
-        if (target_correction) t.y_o = t.y_c;
-        Row one = objective(m, t);
-        bool is_empty = one.n - one.n_condition < 2, is_long = one.n - 1 > m->c.context;
-        if (is_empty || is_long) {
-            if (!first) first = in.number;
-            empty += is_empty, too_long += !is_empty;
-            free(one.ids);
-            continue;
-        }
-        r->row = grow(r->row, sizeof *r->row, &r->cap, r->n + 1);
-        r->row[r->n++] = one;
-    }
-    if (empty + too_long) fprintf(stderr, "%s: skipped %ld rows with an empty target and %ld longer than the context of %d tokens (first: line %ld)\n",
-                                  path, empty, too_long, m->c.context, first);
-    objects_close(&in);
-    free(x.s), free(y_o.s), free(y_c.s);
-}
+/* ------------------------------------------------------------------------------------------------------------
+   From rows to a batch.  Eq. (4) is an expectation over M; a step estimates it by the mean over a few rows drawn from
+   it. Rows differ in length, so they are packed end to end: padding would be multiplied like everything else. */
 
+static int *ints(int n) { return zalloc((size_t)n, sizeof(int)); }
+
+// Room for T tokens in n examples, n_out of them wanted.
 static void batch_alloc(Batch *b, int T, int n, int n_out)
 {
-    *b = (Batch){ 0 };
-    b->ids = zalloc((size_t)T, sizeof(int)), b->pos = zalloc((size_t)T, sizeof(int)), b->start = zalloc((size_t)n + 1, sizeof(int));
-    b->out = zalloc((size_t)n_out, sizeof(int)), b->target = zalloc((size_t)n_out, sizeof(int));
+    *b = (Batch){ .ids = ints(T), .pos = ints(T), .start = ints(n + 1), .out = ints(n_out), .target = ints(n_out) };
 }
+
+static void batch_clear(Batch *b) { b->T = b->n = b->n_out = 0; }
 
 static void batch_free(Batch *b) { free(b->ids), free(b->pos), free(b->start), free(b->out), free(b->target); }
 
-// Packs one more example. Its last token is only predicted; logits are wanted from the last token of the condition on.
+// Packs one more example. Position t predicts token t + 1, so the last token is only predicted, and logits are wanted
+// from the last token of the condition on. This is the paper's mask: the condition is read, but carries no loss.
+//
+//     ids      <s> prompt with x, y_o  |  y_1  y_2  ...  y_n   </s>      n_condition tokens stand before the bar
+//     target                  y_1         y_2  y_3  ...  </s>            each under the token that predicts it
 static void batch_add(Batch *b, const Row *r)
 {
     for (int t = 0; t < r->n - 1; t++) {
@@ -2072,7 +2105,8 @@ static void batch_add(Batch *b, const Row *r)
     b->start[++b->n] = b->T;
 }
 
-// What `train` is asked to do.
+// What `train` is asked to do. The shape (dim ... tied) is for a model from scratch. A batch is `batch` rows or, where
+// tokens is not 0, as many rows as fit into that number of tokens; a run is `steps` steps or `epochs` times the data.
 typedef struct {
     const char *init, *out, *tokenizer, *valid, *log, *prompt;
     const char *data[16];
@@ -2082,62 +2116,20 @@ typedef struct {
     int resume, target_correction, quiet;
 } TrainOptions;
 
-// The optimiser and the place in the data: all that a resumed run needs beside the weights.
+// The place of a run in its data, and the optimiser: all that a resumed run needs beside the weights. Up to the moments
+// it is written to the state file as it stands.
 typedef struct {
     long step, epoch, at, tokens, targets;      // done so far; `at` counts rows within the epoch's order
-    int64_t log_size;                           // bytes of the log file that belong to these steps
-    double running;                             // running mean of the loss
-    int bound;                                  // only rows with at most so many target tokens are drawn (see --grow-below)
-    float *m, *v;                               // Adam's moments
+    long log_size;                              // bytes of the log file that belong to these steps
+    long bound;                                 // rows with more target tokens are not drawn yet (--grow-below)
+    long seed;                                  // of the order of the rows
+    double running;                             // running mean of the loss; -1 before the first step
+    float *m, *v;                               // Adam's moments, laid out like params
 } Progress;
 
-// One AdamW step (Loshchilov & Hutter 2019) on all tensors with global-norm clipping; decay on matrices only. The norm is summed
-// in chunks of fixed size, in order. Clears the gradients. Returns their norm before clipping.
-static double adamw(Model *m, Progress *s, double lr, double decay, double clip)
-{
-    enum { CHUNK = 4096 };
-    const double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
-    double norm = 0, *part = (double *)m->acts.scratch.shared;
-    long chunks = (long)((m->n_params + CHUNK - 1) / CHUNK), room = (long)KC * NR / 2;
-    for (long c0 = 0; c0 < chunks; c0 += room) {
-        long c1 = c0 + room < chunks ? c0 + room : chunks;
-        #pragma omp parallel for schedule(static)
-        for (long c = c0; c < c1; c++) {
-            size_t from = (size_t)c * CHUNK, n = m->n_params - from < CHUNK ? m->n_params - from : CHUNK;
-            part[c - c0] = (double)dot(m->grads + from, m->grads + from, (int)n);
-        }
-        for (long c = c0; c < c1; c++) norm += part[c - c0];
-    }
-    norm = sqrt(norm);
-    float scale = clip > 0 && norm > clip ? (float)(clip / norm) : 1.0f, b1 = (float)beta1, b2 = (float)beta2, e = (float)eps;
-    float rate = (float)(lr / (1 - pow(beta1, (double)s->step + 1))), c2 = (float)(1 / (1 - pow(beta2, (double)s->step + 1)));
-    for (size_t i = 0; i < m->n_tensors; i++) {
-        const Tensor *t = &m->tensor[i];
-        float *p = m->params + t->at, *g = m->grads + t->at, *m1 = s->m + t->at, *m2 = s->v + t->at;
-        float keep = t->rows > 1 ? (float)(1 - lr * decay) : 1.0f;
-        long n = (long)t->rows * t->cols;
-        #pragma omp parallel for schedule(static) if (n > 16384)
-        for (long j = 0; j < n; j++) {
-            float d = g[j] * scale;
-            m1[j] = b1 * m1[j] + (1 - b1) * d;
-            m2[j] = b2 * m2[j] + (1 - b2) * d * d;
-            p[j] = p[j] * keep - rate * m1[j] / (sqrtf(m2[j] * c2) + e);
-            g[j] = 0;
-        }
-    }
-    free(m->packed), m->packed = NULL;                  // packed weights are out of date
-    return norm;
-}
-
-// Linear warm-up over the first `ratio` of the steps, then a cosine down to a tenth of the peak.
-static double learning_rate(const TrainOptions *o, long step, long steps)
-{
-    double warm = o->lr_warmup * (double)steps, done = steps > warm ? ((double)step - warm) / ((double)steps - warm) : 1;
-    if ((double)step < warm) return o->lr * ((double)step + 1) / (warm + 1);
-    return o->lr * (0.1 + 0.45 * (1 + cos(3.141592653589793 * done)));
-}
-
-// The order of the rows in one epoch, a Fisher-Yates shuffle that depends on seed and epoch only.
+// The order of the rows in one epoch, a Fisher-Yates shuffle: the last place takes any of the n rows, the one before it
+// any of those that are left, and so on, so that all n! orders are equally likely. It depends on seed and epoch only: a
+// resumed run draws it again instead of reading it from a file.
 static void shuffle(uint32_t *order, size_t n, long seed, long epoch)
 {
     uint64_t state = (uint64_t)seed * 1000003u + (uint64_t)epoch;
@@ -2149,179 +2141,583 @@ static void shuffle(uint32_t *order, size_t n, long seed, long epoch)
     }
 }
 
-// Draws the next rows: o->batch of them or, with --tokens, as many as that number of tokens has room for.
+// Draws the next rows: o->batch of them or, with --tokens, as many as that number of tokens has room for (at least
+// one). Where the epoch ends, the next one begins, in the same batch.
+//
+// With --grow-below, rows with more than s->bound target tokens are passed over. A model from scratch must find out
+// first that copying is possible at all, and it does so sooner where there is little to copy; what it has found out
+// serves longer texts, too. train() doubles the bound whenever the running loss says that the present length is learnt.
 static void draw_batch(Batch *b, const Rows *r, uint32_t *order, Progress *s, const TrainOptions *o)
 {
-    b->T = b->n = b->n_out = 0;
+    batch_clear(b);
     for (;;) {
         if (s->at == (long)r->n) shuffle(order, r->n, o->seed, ++s->epoch), s->at = 0;
         const Row *next = &r->row[order[s->at]];
-        if (next->n - next->n_condition > s->bound) { s->at++; continue; }
-        if (b->n && (o->tokens ? b->T + next->n - 1 > o->tokens : b->n == o->batch)) return;
-        batch_add(b, next);
+        bool too_long = next->n - next->n_condition > s->bound;
+        if (!too_long && b->n && (o->tokens ? b->T + next->n - 1 > o->tokens : b->n == o->batch)) return;
+        if (!too_long) batch_add(b, next);
         s->at++;
     }
 }
 
-static volatile sig_atomic_t interrupted;
-static void on_interrupt(int sig) { interrupted = sig; }
+static int longest_row(const Rows *r)
+{
+    int longest = 0;
+    for (size_t i = 0; i < r->n; i++) if (r->row[i].n > longest) longest = r->row[i].n;
+    return longest;
+}
 
-// The side file of a checkpoint: "ALNSTATE", the numbers of Progress, the weights, Adam's moments. GGUF has no place for them.
-// It has the weights too, so that it is whole by itself: a run killed between the two files still resumes.
-typedef struct { char magic[8]; int64_t n_params, step, epoch, at, tokens, targets, log_size, bound, seed; double running; } StateHeader;
+/* ------------------------------------------------------------------------------------------------------------
+   From a batch to a step: AdamW (Loshchilov & Hutter 2019). With g the gradient of this step, t = 1, 2, ... its number,
 
+       m <- b1 m + (1 - b1) g          a mean of the last gradients: where to go
+       v <- b2 v + (1 - b2) g^2        a mean of their squares: how much they vary
+       w <- w (1 - lr decay) - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
+
+   m and v start at zero; the divisors 1 - b^t undo what that takes from the first means: after one step m / (1 - b1) is
+   g itself. Each weight so gets a step of about lr, however large its gradients are, and a smaller one where they
+   disagree from step to step. The decay is decoupled (the W of AdamW): it shrinks the weight itself instead of adding
+   to g, where the division by sqrt(v) would make every weight's decay another one.
+
+   Learning opportunity: with b1 = b2 = 0 this is sign descent, w <- w - lr sign(g). Why does it still learn? */
+
+// The Euclidean norm of all gradients, summed in chunks: floats within a chunk, doubles over the chunks. One thread
+// adds them in order; beside the matmuls of a step, one pass over memory is nothing.
+static double gradient_norm(const Model *m)
+{
+    enum { CHUNK = 4096 };
+    double sum = 0;
+    for (size_t at = 0; at < m->n_params; at += CHUNK) {
+        size_t n = m->n_params - at < CHUNK ? m->n_params - at : CHUNK;
+        sum += (double)dot(m->grads + at, m->grads + at, (int)n);
+    }
+    return sqrt(sum);
+}
+
+// One step on all tensors. Gradients whose norm is larger than clip are scaled down to it, so that one odd batch cannot
+// throw the weights far; decay is for matrices only. Clears the gradients. Returns their norm before clipping.
+static double adamw(Model *m, Progress *s, double lr, double decay, double clip)
+{
+    const double beta1 = 0.9, beta2 = 0.95, t = (double)s->step + 1, norm = gradient_norm(m);
+    const float scale = clip > 0 && norm > clip ? (float)(clip / norm) : 1.0f, b1 = (float)beta1, b2 = (float)beta2;
+    const float rate = (float)(lr / (1 - pow(beta1, t))), c2 = (float)(1 / (1 - pow(beta2, t))), eps = 1e-8f;
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        const Tensor *e = &m->tensor[i];
+        float *w = m->params + e->at, *g = m->grads + e->at, *m1 = s->m + e->at, *m2 = s->v + e->at;
+        float keep = e->rows > 1 ? (float)(1 - lr * decay) : 1.0f;
+        long n = (long)e->rows * e->cols;
+        #pragma omp parallel for schedule(static) if (n > 16384)
+        for (long j = 0; j < n; j++) {
+            float d = g[j] * scale;
+            m1[j] = b1 * m1[j] + (1 - b1) * d;
+            m2[j] = b2 * m2[j] + (1 - b2) * d * d;
+            w[j] = w[j] * keep - rate * m1[j] / (sqrtf(m2[j] * c2) + eps);
+            g[j] = 0;
+        }
+    }
+    free(m->packed), m->packed = NULL;                  // packed weights are out of date
+    return norm;
+}
+
+// Linear warm-up over the first lr_warmup of the steps, while Adam's means are young; then half a cosine down to a
+// tenth of the peak, so that the last steps settle what the first ones found:
+//
+//     0.1 + 0.45 (1 + cos(pi done))       done from 0 to 1: 1 at the peak, 0.55 half-way, 0.1 at the end
+static double learning_rate(const TrainOptions *o, long step, long steps)
+{
+    double warm = o->lr_warmup * (double)steps, at = (double)step;
+    if (at < warm) return o->lr * (at + 1) / (warm + 1);
+    double done = (double)steps > warm ? (at - warm) / ((double)steps - warm) : 1;
+    return o->lr * (0.1 + 0.45 * (1 + cos(3.141592653589793 * done)));
+}
+
+/* ------------------------------------------------------------------------------------------------------------
+   Checkpoint and resume. A GGUF file has no place for the optimiser, so its state stands beside it, in OUT.state:
+
+       "ALNSTATE" | i64 n_params | the numbers of Progress | params | m | v         (floats; this machine's byte order)
+
+   The weights are in both files, so that the state is whole by itself: a run killed between the two still resumes. To
+   give the same bits as a run without interruption takes all of it: without m and v Adam would start over, without
+   `epoch` and `at` the same rows would come again, without `step` the learning rate would jump. */
+
+enum { STATE_NUMBERS = offsetof(Progress, m), STATE_HEAD = 16 + STATE_NUMBERS };
+
+// Writes both files, each through a temporary one: there is a whole checkpoint at every moment.
 static void checkpoint(Model *m, const Progress *s, const TrainOptions *o)
 {
-    StateHeader h = { "ALNSTATE", (int64_t)m->n_params, s->step, s->epoch, s->at, s->tokens, s->targets, s->log_size, s->bound, o->seed, s->running };
     Buf path = joined(o->out, ".state");
-    m->step = s->step;
+    int64_t n_params = (int64_t)m->n_params;
     size_t n = m->n_params * sizeof(float);
-    write_file(path.s, 4, (Text[]){ { (char *)&h, sizeof h }, { (char *)m->params, n }, { (char *)s->m, n }, { (char *)s->v, n } });
+    Text part[] = { text("ALNSTATE"), { (char *)&n_params, 8 }, { (char *)s, STATE_NUMBERS },
+                    { (char *)m->params, n }, { (char *)s->m, n }, { (char *)s->v, n } };
+    m->step = s->step;
+    write_file(path.s, 6, part);
     model_save(m, o->out);
     free(path.s);
 }
 
+// Reads what checkpoint wrote, into weights, moments and numbers. Dies where it is no state of this run: another shape,
+// another seed, or numbers that no run has (a state file is as hostile as any other). Its step may be ahead of the
+// model's file, where the run was killed between the two, but not behind it.
 static void resume(Model *m, Progress *s, const TrainOptions *o)
 {
-    StateHeader h;
     Buf path = joined(o->out, ".state"), f = read_all(path.s, NULL);
-    CHECK(f.n >= sizeof h && !memcmp(f.s, "ALNSTATE", 8), "%s: not the state of a training run", path.s);
-    memcpy(&h, f.s, sizeof h);
-    CHECK(h.n_params == (int64_t)m->n_params && f.n == sizeof h + m->n_params * 12, "%s: belongs to a model of another shape", path.s);
-    CHECK(h.seed == o->seed, "%s: this run was started with --seed %lld, not %ld", path.s, (long long)h.seed, o->seed);
-    CHECK(h.step >= m->step && h.step <= INT_MAX && h.at >= 0 && h.bound > 0 && h.bound <= INT_MAX && h.epoch >= -1 && h.epoch < INT_MAX &&
-          h.tokens >= 0 && h.tokens < INT64_MAX / 2 && h.targets >= 0 && h.targets < INT64_MAX / 2,
-          "%s: no state of %s (step %lld, the checkpoint's is %ld)", path.s, o->out, (long long)h.step, m->step);
-    *s = (Progress){ h.step, h.epoch, h.at, h.tokens, h.targets, h.log_size, h.running, (int)h.bound, s->m, s->v };
+    Progress h = *s;
+    int64_t n_params;
     size_t n = m->n_params * sizeof(float);
-    memcpy(m->params, f.s + sizeof h, n), memcpy(s->m, f.s + sizeof h + n, n), memcpy(s->v, f.s + sizeof h + 2 * n, n);
+    CHECK(f.n >= STATE_HEAD && !memcmp(f.s, "ALNSTATE", 8), "%s: not the state of a training run", path.s);
+    memcpy(&n_params, f.s + 8, 8), memcpy(&h, f.s + 16, STATE_NUMBERS);
+    CHECK(n_params == (int64_t)m->n_params && f.n == STATE_HEAD + 3 * n, "%s: belongs to a model of another shape",
+          path.s);
+    CHECK(h.seed == o->seed, "%s: this run was started with --seed %ld, not %ld", path.s, h.seed, o->seed);
+    CHECK(h.step >= m->step && h.step <= INT_MAX && h.at >= 0 && h.bound > 0 && h.bound <= INT_MAX && h.epoch >= -1 &&
+          h.epoch < INT_MAX && h.tokens >= 0 && h.tokens < LONG_MAX / 2 && h.targets >= 0 && h.targets < LONG_MAX / 2,
+          "%s: no state of %s (step %ld, the checkpoint's is %ld)", path.s, o->out, h.step, m->step);
+    *s = h;
+    const char *from = f.s + STATE_HEAD;
+    memcpy(m->params, from, n), memcpy(s->m, from + n, n), memcpy(s->v, from + 2 * n, n);
     free(path.s), free(f.s);
 }
 
-// The mean loss a target token of rows, without gradients.
+/* ------------------------------------------------------------------------------------------------------------
+   The loop: draw, forward, loss, backward, step. What makes it an Aligner has happened before: it is in the rows. */
+
+// A run: what is made once before the loop and used by every step of it.
+typedef struct {
+    Model *m;
+    const Rows *rows, *valid;
+    const TrainOptions *o;
+    Progress s;
+    Batch batch;
+    uint32_t *order;                    // [rows->n] the order of this epoch
+    double *nll;                        // [T] the terms of the loss
+    int T, longest;                     // the most tokens of a batch, of an example
+    long steps;
+    FILE *log;
+} Run;
+
+// Opens the log; a resumed run first cuts off what was written behind its checkpoint.
+static void log_open(Run *r)
+{
+    const char *path = r->o->log;
+    long size = r->s.log_size;
+    if (!path) return;
+    CHECK((r->log = fopen(path, size > 0 ? "r+b" : "wb")), "cannot write %s: %s", path, strerror(errno));
+    if (size <= 0) fprintf(r->log, "step,loss,lr,norm,tokens,targets,bound,valid\n");
+    else CHECK(!ftruncate(fileno(r->log), (off_t)size) && !fseek(r->log, 0, SEEK_END), "cannot shorten %s", path);
+}
+
+// Sizes and allocates everything, and places the run at its first step or, with --resume, at the next one.
+static void run_init(Run *r)
+{
+    const TrainOptions *o = r->o;
+    const Rows *rows = r->rows;
+    Progress *s = &r->s;
+    int longest = longest_row(rows), longest_valid = longest_row(r->valid);
+    long all_tokens = 0, shortest = INT_MAX;
+
+    // How long is the run, and how large can a batch be?
+    for (size_t i = 0; i < rows->n; i++) {
+        int targets = rows->row[i].n - rows->row[i].n_condition;
+        all_tokens += rows->row[i].n - 1;
+        if (targets < shortest) shortest = targets;
+    }
+    double per_epoch = o->tokens ? (double)all_tokens / (double)o->tokens : (double)rows->n / (double)o->batch;
+    r->steps = o->steps ? o->steps : (long)ceil(o->epochs * per_epoch);
+    r->longest = longest > longest_valid ? longest : longest_valid;
+    long most = !o->tokens ? o->batch * r->longest : o->tokens > r->longest ? o->tokens : r->longest;
+    CHECK(most < INT_MAX / 4, "a batch of %ld tokens; a smaller --batch is needed", most);
+    r->T = (int)most;
+
+    // `at` stands at the end of an epoch before the first: the first draw shuffles epoch 0.
+    *s = (Progress){ .epoch = -1, .at = (long)rows->n, .running = -1, .seed = o->seed, .bound = INT_MAX };
+    s->m = zalloc(r->m->n_params, sizeof(float)), s->v = zalloc(r->m->n_params, sizeof(float));
+    if (o->grow_below > 0) s->bound = 3;
+    if (o->resume) resume(r->m, s, o);
+    else r->m->step = 0;
+    if (s->bound < shortest) s->bound = shortest;       // whatever a state file says, there is a row to draw
+    CHECK(s->at <= (long)rows->n, "the data file has changed: %zu rows, the saved run was at row %ld", rows->n, s->at);
+
+    // A batch has never more examples or targets than tokens: T is room enough for all three.
+    r->order = zalloc(rows->n, sizeof *r->order), r->nll = zalloc((size_t)r->T, sizeof *r->nll);
+    shuffle(r->order, rows->n, o->seed, s->epoch);
+    batch_alloc(&r->batch, r->T, r->T, r->T);
+    if (!r->m->grads) r->m->grads = zalloc(r->m->n_params, sizeof(float));
+    acts_reserve(r->m, r->T, r->T, r->longest, true);
+    log_open(r);
+}
+
+// The mean loss a target token of rows, without gradients. b and nll have room for max_T tokens. A long target weighs
+// more than a short one, as it does in training.
 static double mean_loss(Model *m, const Rows *r, Batch *b, int max_T, double *nll)
 {
     double sum = 0;
     long n = 0;
-    for (size_t i = 0; i < r->n; ) {
-        b->T = b->n = b->n_out = 0;
+    for (size_t i = 0; i < r->n; n += b->n_out) {
+        batch_clear(b);
         do batch_add(b, &r->row[i++]); while (i < r->n && b->T + r->row[i].n - 1 <= max_T && b->n < max_T / 2);
         forward(m, b, NULL);
         sum += loss_sum(m, b, nll, b->n_out);
-        n += b->n_out;
     }
     return n ? sum / (double)n : 0;
 }
 
-static int longer_first(const void *a, const void *b)
+// On a terminal one live line, rewritten at every step; else about ten lines a run.
+static void show_progress(const Run *r, double lr, double steps_per_second)
 {
-    int m = ((const Row *)a)->n, n = ((const Row *)b)->n;
-    return (m < n) - (m > n);
+    const Progress *s = &r->s;
+    bool live = isatty(2), last = s->step == r->steps;
+    long left = steps_per_second > 0 ? (long)((double)(r->steps - s->step) / steps_per_second + 0.5) : 0;
+    if (r->o->quiet || (!live && !last && s->step % (r->steps < 10 ? 1 : r->steps / 10))) return;
+    fprintf(stderr, "%sstep %ld/%ld  loss %.4f  lr %.2e  %.0f tokens/s  ETA %ld:%02ld", live ? "\r\x1b[K" : "", s->step,
+            r->steps, s->running, lr, steps_per_second * (double)s->tokens / (double)s->step, left / 60, left % 60);
+    if (s->bound < INT_MAX) fprintf(stderr, "  rows up to %ld tokens", s->bound);
+    if (!live || last) fputc('\n', stderr);
 }
 
-// The most tokens that a batch can hold: those of its longest rows. A batch that runs over the end of an epoch may hold a row
-// more than once: twice, or more often where there are fewer rows than a batch has places. With --grow-below the longest
-// row may be the only one that is drawn.
-static int largest_batch(const Rows *r, const TrainOptions *o, int *longest)
+// One line of the log (the loss of this batch, the norm before clipping), flushed, with the validation loss where the
+// model is saved.
+static void log_step(Run *r, double loss, double lr, double norm, bool saved)
 {
-    Row *sorted = zalloc(r->n, sizeof *sorted);
-    long sum = 0, times = o->grow_below > 0 ? o->batch : r->n ? o->batch / (long)r->n + 2 : 1;
-    if (r->n) memcpy(sorted, r->row, r->n * sizeof *sorted), qsort(sorted, r->n, sizeof *sorted, longer_first);
-    for (long i = 0; i < o->batch && r->n; i++) sum += sorted[i / times].n;
-    *longest = r->n ? sorted[0].n : 0;
-    if (o->tokens) sum = o->tokens > *longest ? o->tokens : *longest;
-    CHECK(sum < INT_MAX / 4, "a batch of %ld tokens; a smaller --batch is needed", sum);
-    free(sorted);
-    return (int)sum;
+    Progress *s = &r->s;
+    fprintf(r->log, "%ld,%.6f,%.4e,%.4f,%ld,%ld,%ld,", s->step, loss, lr, norm, s->tokens, s->targets,
+            s->bound < INT_MAX ? s->bound : 0);
+    if (r->valid->n && saved) fprintf(r->log, "%.6f", mean_loss(r->m, r->valid, &r->batch, r->T, r->nll));
+    fprintf(r->log, "\n");
+    if (!fflush(r->log) && !ferror(r->log)) s->log_size = ftell(r->log);
 }
 
-static void show_progress(const Progress *s, const TrainOptions *o, long steps, double loss, double lr, double rate)
-{
-    bool live = isatty(2);
-    long left = rate > 0 ? (long)((double)(steps - s->step) / rate + 0.5) : 0;
-    if (o->quiet || (!live && s->step % (steps < 10 ? 1 : steps / 10) && s->step != steps)) return;
-    fprintf(stderr, "%sstep %ld/%ld  loss %.4f  lr %.2e  %.0f tokens/s  ETA %ld:%02ld", live ? "\r\x1b[K" : "", s->step, steps, loss, lr,
-            rate * (double)s->tokens / (double)s->step, left / 60, left % 60);
-    if (s->bound < INT_MAX) fprintf(stderr, "  rows up to %d tokens", s->bound);
-    if (!live || s->step == steps) fputc('\n', stderr);
-}
+// A signal handler may do next to nothing: it leaves a note, and the loop looks at it between two steps.
+static volatile sig_atomic_t interrupted;
+static void on_interrupt(int sig) { interrupted = sig; }
 
-// The loop: draw, forward, loss, backward, step. Ctrl-C (or SIGTERM) saves and ends the run (exit 1); --resume goes on from there with the
-// same bits as a run that was never interrupted.
+// Trains m on rows: draw, forward, loss, backward, step. Ctrl-C (or SIGTERM) saves and ends the run with exit 1;
+// --resume goes on from there with the same bits as a run that was never interrupted.
 static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOptions *o)
 {
-    int longest, longest_valid, T = largest_batch(rows, o, &longest);
-    largest_batch(valid, o, &longest_valid);
-    if (T < longest_valid) T = longest_valid;
-    if (longest < longest_valid) longest = longest_valid;
-    long all_tokens = 0;
-    for (size_t i = 0; i < rows->n; i++) all_tokens += rows->row[i].n - 1;
-    double per_epoch = o->tokens ? (double)all_tokens / (double)o->tokens : (double)rows->n / (double)o->batch;
-    long steps = o->steps ? o->steps : (long)ceil(o->epochs * per_epoch);
-    int first_bound = INT_MAX;                          // with --grow-below: three tokens, or what the shortest target has
-    for (size_t i = 0; i < rows->n; i++) {
-        int targets = rows->row[i].n - rows->row[i].n_condition;
-        if (targets < first_bound) first_bound = targets < 3 ? 3 : targets;
-    }
-    Progress s = { .epoch = -1, .at = (long)rows->n, .running = -1, .bound = o->grow_below > 0 ? first_bound : INT_MAX };
-    s.m = zalloc(m->n_params, sizeof(float)), s.v = zalloc(m->n_params, sizeof(float));
-    if (o->resume) resume(m, &s, o);
-    else m->step = 0;
+    Run r = { .m = m, .rows = rows, .valid = valid, .o = o };
+    Progress *s = &r.s;
+    Batch *b = &r.batch;
+    struct sigaction action = { .sa_handler = on_interrupt, .sa_flags = SA_RESTART }, old_int, old_term;
+    run_init(&r);
+    sigaction(SIGINT, &action, &old_int), sigaction(SIGTERM, &action, &old_term);
 
-    if (s.bound < first_bound) s.bound = first_bound;   // whatever a state file says, there is a row to draw
-    uint32_t *order = zalloc(rows->n, sizeof *order);
-    CHECK(s.at <= (long)rows->n, "the data file has changed: %zu rows, the saved run was at row %ld", rows->n, s.at);
-    shuffle(order, rows->n, o->seed, s.epoch);
-    Batch b;
-    batch_alloc(&b, T, T, T);
-    double *nll = zalloc((size_t)T, sizeof *nll);
-    if (!m->grads) m->grads = zalloc(m->n_params, sizeof(float));
-    acts_reserve(m, T, T, longest, true);
-    FILE *log = o->log ? fopen(o->log, s.log_size > 0 ? "r+b" : "wb") : NULL;
-    CHECK(log || !o->log, "cannot write %s: %s", o->log, strerror(errno));
-    if (log && s.log_size > 0) CHECK(!ftruncate(fileno(log), (off_t)s.log_size) && !fseek(log, 0, SEEK_END), "cannot shorten %s", o->log);
-    else if (log) fprintf(log, "step,loss,lr,norm,tokens,targets,bound,valid\n");
-    struct sigaction action = { .sa_handler = on_interrupt, .sa_flags = SA_RESTART }, old, old_term;
-    sigaction(SIGINT, &action, &old), sigaction(SIGTERM, &action, &old_term);
-
-    bool log_ok = true;
-    long first = s.step;
+    long first = s->step;
     double start = seconds();
-    while (s.step < steps && !interrupted) {
-        draw_batch(&b, rows, order, &s, o);
-        forward(m, &b, NULL);
-        double loss = loss_sum(m, &b, nll, b.n_out) / b.n_out, lr = learning_rate(o, s.step, steps);
-        CHECK(isfinite(loss), "the loss is %g at step %ld; try a smaller --lr (the last checkpoint is untouched)", loss, s.step + 1);
-        backward(m, &b);
-        double norm = adamw(m, &s, lr, o->weight_decay, o->clip), elapsed = seconds() - start;
-        CHECK(isfinite(norm), "the gradient's norm is %g at step %ld; try a smaller --lr (the last checkpoint is untouched)", norm, s.step + 1);
-        s.step++, s.tokens += b.T, s.targets += b.n_out;
-        s.running = s.running < 0 ? loss : 0.95 * s.running + 0.05 * loss;
-        if (s.bound < INT_MAX && s.running < o->grow_below) s.running = 2 * o->grow_below, s.bound = s.bound >= longest ? INT_MAX : 2 * s.bound;
-        bool save = o->save_every && s.step % o->save_every == 0;
-        show_progress(&s, o, steps, s.running, lr, (double)(s.step - first) / elapsed);
-        if (log) {
-            fprintf(log, "%ld,%.6f,%.4e,%.4f,%ld,%ld,%d,", s.step, loss, lr, norm, s.tokens, s.targets, s.bound < INT_MAX ? s.bound : 0);
-            if (valid->n && (save || s.step == steps)) fprintf(log, "%.6f", mean_loss(m, valid, &b, T, nll));
-            fprintf(log, "\n");
-            log_ok = !fflush(log) && log_ok;
-            s.log_size = log_ok ? (int64_t)ftell(log) : s.log_size;
-        }
-        if (save && s.step < steps) checkpoint(m, &s, o);
+    while (s->step < r.steps && !interrupted) {
+        // The step. The gradients are zero at first, and adamw leaves them so.
+        draw_batch(b, rows, r.order, s, o);
+        forward(m, b, NULL);
+        double loss = loss_sum(m, b, r.nll, b->n_out) / b->n_out, lr = learning_rate(o, s->step, r.steps);
+        CHECK(isfinite(loss), "the loss is %g at step %ld; try a smaller --lr (the last checkpoint is untouched)",
+              loss, s->step + 1);
+        backward(m, b);
+        double norm = adamw(m, s, lr, o->weight_decay, o->clip);
+        CHECK(isfinite(norm), "the gradient's norm is %g at step %ld; try a smaller --lr (the last checkpoint is "
+              "untouched)", norm, s->step + 1);
+
+        // The books: counters, a mean over about the last 20 losses, and what --grow-below makes of it.
+        s->step++, s->tokens += b->T, s->targets += b->n_out;
+        s->running = s->running < 0 ? loss : 0.95 * s->running + 0.05 * loss;
+        if (s->bound < INT_MAX && s->running < o->grow_below)           // short rows are learnt: now twice as long ones
+            s->running = 2 * o->grow_below, s->bound = s->bound >= r.longest ? INT_MAX : 2 * s->bound;
+
+        // What the user sees, and what survives a power cut. The last checkpoint is written behind the loop.
+        bool save = o->save_every && s->step % o->save_every == 0;
+        show_progress(&r, lr, (double)(s->step - first) / (seconds() - start));
+        if (r.log) log_step(&r, loss, lr, norm, save || s->step == r.steps);
+        if (save && s->step < r.steps) checkpoint(m, s, o);
     }
-    checkpoint(m, &s, o);
-    sigaction(SIGINT, &old, NULL), sigaction(SIGTERM, &old_term, NULL);
-    if (!o->quiet) fprintf(stderr, "%s%s: %s, step %ld, %ld tokens (%ld targets), running loss %.4f, %.0f s\n", isatty(2) && interrupted ? "\n" : "", o->out, m->objective,
-                           s.step, s.tokens, s.targets, s.running, seconds() - start);
-    if (valid->n) fprintf(stderr, "validation loss %.4f\n", mean_loss(m, valid, &b, T, nll));
-    CHECK(!log || (!fclose(log) && log_ok), "cannot write %s: %s; the model is saved", o->log, strerror(errno));
-    free(order), free(nll), free(s.m), free(s.v), batch_free(&b);
+    checkpoint(m, s, o);
+
+    sigaction(SIGINT, &old_int, NULL), sigaction(SIGTERM, &old_term, NULL);
+    if (!o->quiet)
+        fprintf(stderr, "%s%s: %s, step %ld, %ld tokens (%ld targets), running loss %.4f, %.0f s\n",
+                isatty(2) && interrupted ? "\n" : "", o->out, m->objective, s->step, s->tokens, s->targets, s->running,
+                seconds() - start);
+    if (valid->n) fprintf(stderr, "validation loss %.4f\n", mean_loss(m, valid, b, r.T, r.nll));
+    bool log_failed = r.log && ferror(r.log);
+    if (r.log && fclose(r.log)) log_failed = true;
+    CHECK(!log_failed, "cannot write %s: %s; the model is saved", o->log, strerror(errno));
+    free(r.order), free(r.nll), free(s->m), free(s->v), batch_free(b);
     if (interrupted) fprintf(stderr, "interrupted; the same command with --resume goes on\n"), exit(1);
 }
 
+/* ------------------------------------------------------------------------------------------------------------
+   Data files, JSON or JSONL. Skip this if you take "a file becomes a list of triples" for granted.
+
+       value    =  object | array | string | number | true | false | null          (RFC 8259, with blanks in between)
+       object   =  { }  |  { string : value , ... }
+       array    =  [ ]  |  [ value , ... ]
+
+   A text is walked over without building a tree: json_skip steps over a value and is the only judge of whether it is
+   well-formed; all that comes after it may rely on that. Texts end with a NUL, which is no JSON anywhere: every loop
+   stops there, so none needs to ask whether it has reached the end. A pointer that is NULL means malformed. */
+
+static const char *json_space(const char *p) { return p + strspn(p, " \t\r\n"); }
+
+static const char *json_digits(const char *p) { return *p >= '0' && *p <= '9' ? p + strspn(p, "0123456789") : NULL; }
+
+// [-] digits [. digits] [e [+ -] digits], and no 0 in front of other digits.
+static const char *json_number(const char *p)
+{
+    if (*p == '-') p++;
+    const char *digits = p;
+    if (!(p = json_digits(p)) || (*digits == '0' && p > digits + 1)) return NULL;
+    if (*p == '.' && !(p = json_digits(p + 1))) return NULL;
+    return *p == 'e' || *p == 'E' ? json_digits(p + 1 + (p[1] == '+' || p[1] == '-')) : p;
+}
+
+// From the opening quote to behind the closing one. What a backslash means is judged when the text is wanted.
+static const char *json_string(const char *p)
+{
+    for (p++; *p != '"'; p++)
+        if ((uint8_t)*p < 32 || (*p == '\\' && (uint8_t)*++p < 32)) return NULL;       // also the NUL
+    return p + 1;
+}
+
+// The place behind the value that begins at p. depth bounds the recursion: a file must not decide how deep the stack
+// goes.
+static const char *json_skip(const char *p, int depth)
+{
+    static const char *const WORD[] = { "true", "false", "null" };
+    if (depth > 64) return NULL;
+    if (*p == '"') return json_string(p);
+    for (int i = 0; i < 3; i++) if (!strncmp(p, WORD[i], strlen(WORD[i]))) return p + strlen(WORD[i]);
+    if (*p != '{' && *p != '[') return json_number(p);
+
+    char close = *p == '{' ? '}' : ']';
+    p = json_space(p + 1);
+    if (*p == close) return p + 1;
+    for (;; p = json_space(p + 1)) {
+        if (close == '}') {                             // a key and a colon come before each value
+            if (*p != '"' || !(p = json_string(p)) || *(p = json_space(p)) != ':') return NULL;
+            p = json_space(p + 1);
+        }
+        if (!(p = json_skip(p, depth + 1))) return NULL;
+        p = json_space(p);
+        if (*p == close) return p + 1;
+        if (*p != ',') return NULL;
+    }
+}
+
+// Steps to the next member of a well-formed object: *at starts at 0. False at the end. key and value are raw, that is,
+// as they stand in the file: what nobody asks for is never decoded, and a filter writes it out byte for byte.
+static bool json_member(Text object, size_t *at, Text *key, Text *value)
+{
+    const char *p = json_space(object.s + (*at ? *at : 1));
+    if (*p == ',') p = json_space(p + 1);
+    if (*p == '}') return false;
+    const char *k = json_skip(p, 0), *v = json_space(json_space(k) + 1), *after = json_skip(v, 0);
+    *key = (Text){ p, (size_t)(k - p) }, *value = (Text){ v, (size_t)(after - v) };
+    *at = (size_t)(after - object.s);
+    return true;
+}
+
+// Appends a code point. UTF-8 puts 6 bits into each byte but the first, from the end on; the first one tells how many.
+static void put_utf8(Buf *out, uint32_t c)
+{
+    static const uint8_t LEAD[] = { 0, 0, 0xC0, 0xE0, 0xF0 };
+    char u[4];
+    int n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (int i = n - 1; i > 0; i--, c >>= 6) u[i] = (char)(0x80 | (c & 0x3F));
+    u[0] = (char)(LEAD[n] | c);
+    buf_add(out, u, (size_t)n);
+}
+
+static int json_hex(const char *p)                      // the value of 4 hex digits, or -1
+{
+    char digits[5] = { 0 };
+    if (strspn(p, "0123456789abcdefABCDEF") < 4) return -1;
+    return (int)strtol(memcpy(digits, p, 4), NULL, 16);
+}
+
+// Appends what the well-formed value raw (a string with its quotes) stands for. False where it is no string, or has an
+// escape that JSON does not know. \uXXXX has 16 bits; a code point beyond them is written as two, D800 + its upper 10
+// bits and DC00 + its lower 10 bits, counted from 10000 on. Such a surrogate alone means nothing and becomes U+FFFD.
+static bool json_text(Text raw, Buf *out)
+{
+    static const char CODE[] = "\"\\/bfnrt", MEANS[] = "\"\\/\b\f\n\r\t";
+    if (raw.n < 2 || *raw.s != '"') return false;
+    buf_add(out, "", 0);
+    for (const char *p = raw.s + 1, *end = raw.s + raw.n - 1; p < end; ) {
+        size_t plain = strcspn(p, "\\\"");
+        buf_add(out, p, plain);
+        if ((p += plain) == end) break;
+        const char *simple = strchr(CODE, p[1]);
+        int u = p[1] == 'u' ? json_hex(p + 2) : -1, low = -1;
+        if (!simple && u < 0) return false;
+        p += simple ? 2 : 6;
+        if (simple) { buf_add(out, MEANS + (simple - CODE), 1); continue; }
+        if (u >= 0xD800 && u < 0xDC00 && p[0] == '\\' && p[1] == 'u') low = json_hex(p + 2);    // a pair of surrogates?
+        if (low >= 0xDC00 && low < 0xE000) p += 6, u = 0x10000 + ((u - 0xD800) << 10) + (low - 0xDC00);
+        put_utf8(out, u >= 0xD800 && u < 0xE000 ? 0xFFFD : (uint32_t)u);
+    }
+    return true;
+}
+
+// Appends t as a JSON string; bytes that are no UTF-8 become U+FFFD.
+static void json_put(Buf *out, Text t)
+{
+    char code[8];
+    buf_puts(out, "\"");
+    for (size_t i = 0, n; i < t.n; i += n ? n : 1) {
+        uint8_t c = (uint8_t)t.s[i];
+        n = utf8_length((Text){ t.s + i, t.n - i });
+        snprintf(code, sizeof code, c == '\n' ? "\\n" : c == '"' || c == '\\' ? "\\%c" : "\\u%04x", c);
+        if (!n) buf_puts(out, "\\ufffd");
+        else if (c < 32 || c == 127 || c == '"' || c == '\\') buf_puts(out, code);
+        else buf_add(out, t.s + i, n);
+    }
+    buf_puts(out, "\"");
+}
+
+// Is this raw key (which may be written with escapes) that name?
+static bool key_is(Text raw, const char *name)
+{
+    Buf key = { 0 };
+    bool is = json_text(raw, &key) && same(contents(&key), text(name));
+    free(key.s);
+    return is;
+}
+
+// The raw value of a key (the last one, where it stands there twice); {NULL, 0} where there is none.
+static Text json_find(Text object, const char *name)
+{
+    Text key, value, found = NONE;
+    for (size_t at = 0; json_member(object, &at, &key, &value); ) if (key_is(key, name)) found = value;
+    return found;
+}
+
+// Objects of a JSON array or of JSONL, whichever the first byte that is no white space tells. JSONL is read line by
+// line, so that a filter can answer before its input ends.
+typedef struct {
+    const char *path;
+    FILE *f;
+    Buf text;                           // the line, or of an array the first line and all that follows it
+    size_t at, counted;                 // how far it is read; how far its newlines are in `number`
+    long number;                        // of the line
+    bool array, started;
+    Text object;                        // for next_row: the row as it stands, and the texts of its keys
+    Buf own[3];
+} Objects;
+
+static void objects_open(Objects *o, const char *path)
+{
+    *o = (Objects){ .path = path ? path : "standard input", .f = path ? fopen(path, "rb") : stdin };
+    CHECK(o->f, "cannot open %s: %s; name a file that exists and can be read", path, strerror(errno));
+}
+
+static void objects_close(Objects *o)
+{
+    if (o->f != stdin) fclose(o->f);
+    free(o->text.s), free(o->own[0].s), free(o->own[1].s), free(o->own[2].s);
+}
+
+// Reads the next line that is not blank; false at the end. Where the first one begins with [, reads the rest of the
+// file.
+static bool next_line(Objects *o)
+{
+    const char *p;
+    do {
+        ssize_t n = getline(&o->text.s, &o->text.cap, o->f);
+        CHECK(n >= 0 || !ferror(o->f), "cannot read %s: %s", o->path, strerror(errno));
+        if (n < 0) return false;
+        o->text.n = (size_t)n;
+        bool mark = ++o->number == 1 && !strncmp(o->text.s, "\xEF\xBB\xBF", 3);         // a byte order mark
+        p = json_space(o->text.s + (mark ? 3 : 0));
+    } while (p == o->text.s + o->text.n);
+    o->at = (size_t)(p - o->text.s);
+    if (!o->started && *p == '[') {
+        Buf rest = read_all(o->path, o->f);
+        buf_add(&o->text, rest.s, rest.n);
+        free(rest.s);
+        o->array = true, o->counted = ++o->at;
+    }
+    return true;
+}
+
+// The next object; it stays valid until the next call. False at the end; malformed input dies with file and line. In an
+// array there is a comma before each object but the first, and ] ends it; in JSONL each object has a line.
+static bool next_object(Objects *o, Text *object)
+{
+    bool first = !o->started, comma = false;
+    if (!o->array && !next_line(o)) return false;
+    const char *p = json_space(o->text.s + o->at), *end = o->text.s + o->text.n;
+    o->started = true;
+    if (o->array) {
+        comma = *p == ',';
+        if (comma) p = json_space(p + 1);
+        for (; o->text.s + o->counted < p; o->counted++) o->number += o->text.s[o->counted] == '\n';
+        if (*p == ']' && !comma) {
+            CHECK(json_space(p + 1) == end, "%s:%ld: text behind the end of the array", o->path, o->number);
+            return false;
+        }
+    }
+    const char *after = *p == '{' ? json_skip(p, 0) : NULL;
+    bool good = after && (o->array ? comma != first : json_space(after) == end);
+    CHECK(good, "%s:%ld: %s was expected; found: %.60s", o->path, o->number,
+          o->array ? "an object of the array" : "one JSON object a line", p);
+    *object = (Text){ p, (size_t)(after - p) };
+    o->at = (size_t)(after - o->text.s);
+    return true;
+}
+
+// The text under a key, which must be there and be a string; out owns it.
+static Text get_text(const Objects *o, Text object, const char *key, Buf *out)
+{
+    Text raw = json_find(object, key);
+    CHECK(raw.s, "%s:%ld: the key \"%s\" is missing; rows need it for this command", o->path, o->number, key);
+    out->n = 0;
+    CHECK(json_text(raw, out), "%s:%ld: the value of \"%s\" is no well-formed string", o->path, o->number, key);
+    return contents(out);
+}
+
+enum { NEED_X = 1, NEED_Y_O = 2, NEED_Y_C = 4 };       // question, answer, correction: which keys a row must have
+
+// Steps to the next row and reads the asked keys of it, valid until the next call; the others are NONE. False at the
+// end.
+static bool next_row(Objects *o, int keys, Triple *t)
+{
+    static const char *const KEY[] = { "question", "answer", "correction" };
+    Text *field[] = { &t->x, &t->y_o, &t->y_c };
+    if (!next_object(o, &o->object)) return false;
+    for (int i = 0; i < 3; i++) *field[i] = keys >> i & 1 ? get_text(o, o->object, KEY[i], &o->own[i]) : NONE;
+    return true;
+}
+
+// Reads a data file and builds its rows with the objective: here, and nowhere else, is decided what is learnt.
+// target_correction: sft learns y_c instead of y_o. Rows that cannot be trained on (empty target, longer than the
+// context) are counted and named, never silently used.
+static void rows_load(Rows *r, const Model *m, const char *path, Objective objective, bool target_correction)
+{
+    Objects in;
+    Triple t;
+    bool y_c = target_correction || objective == aligner;
+    int keys = NEED_X | (target_correction ? 0 : NEED_Y_O) | (y_c ? NEED_Y_C : 0);
+    long empty = 0, too_long = 0, first = 0;
+    objects_open(&in, path);
+    while (next_row(&in, keys, &t)) {
+        if (target_correction) t.y_o = t.y_c;
+        Row one = objective(m, t);
+        if (one.n - one.n_condition < 2) empty++;
+        else if (one.n - 1 > m->c.context) too_long++;
+        else {
+            r->row = grow(r->row, sizeof *r->row, &r->cap, r->n + 1);
+            r->row[r->n++] = one;
+            continue;
+        }
+        free(one.ids);
+        if (!first) first = in.number;
+    }
+    objects_close(&in);
+    if (first) fprintf(stderr, "%s: skipped %ld rows with an empty target and %ld longer than the context of %d tokens "
+                       "(first: line %ld)\n", path, empty, too_long, m->c.context, first);
+}
+
 /* ============================================================================================================
-   Chapter 7. Generating.  The sampler; decoding that takes y_o for a draft of y_c; correct() and answer_to(), which chapter 1
-   promised; what `eval` counts; the coloured diff. */
+   Chapter 7. Generating.  The sampler; decoding that takes y_o for a draft of y_c; and correct() and answer_to(), which
+   chapter 1 promised. */
 
 typedef struct {
     double temperature, top_p, frequency_penalty;       // temperature 0: greedy
@@ -2331,7 +2727,8 @@ typedef struct {
 
 static const Decoding GREEDY = { .temperature = 0, .top_p = 1 };
 
-// What generation needs beside the model. passes, copied and tokens count the work done since generator_init.
+// What generation needs beside the model. All of it is allocated once, for the whole context: nothing is in the token
+// loop (but the list of new ids, which grows). passes, copied and tokens count the work done since generator_init.
 typedef struct {
     Model *m;
     Decoding how;
@@ -2342,7 +2739,8 @@ typedef struct {
     long passes, tokens, copied;
 } Generator;
 
-enum { DRAFT_FIRST = 16, DRAFT_AGAIN = 8, DRAFT_MOST = 64 };    // tokens of the draft fed at once: at first, after a difference, at most
+// Tokens of the draft fed at once: at first, after a difference, at most.
+enum { DRAFT_FIRST = 16, DRAFT_AGAIN = 8, DRAFT_MOST = 64 };
 
 static void generator_init(Generator *g, Model *m, Decoding how)
 {
@@ -2366,17 +2764,22 @@ static int likelier_first(const void *pa, const void *pb)
     return a->p != b->p ? (a->p < b->p) - (a->p > b->p) : (a->id > b->id) - (a->id < b->id);
 }
 
-// Chooses the next token from one row of logits: the largest (the first one on ties), or a draw among the top_k and top_p
-// likeliest at a temperature. A frequency penalty lowers each logit by the penalty times the token's count so far.
+// Chooses the next token from one row of logits z. Greedy takes the largest, the first one on ties. Otherwise
+//
+//     p(token) ~ exp(z / temperature)         below 1 the likely ones gain, above 1 they lose
+//
+// is cut to the top_k likeliest tokens and to the fewest that have top_p of the whole between them, and one is drawn. A
+// frequency penalty first lowers each logit by penalty x (how often the token stands in this text already).
 static int choose(Generator *g, float *logits)
 {
     int V = g->m->c.V, best = 0, n = 0;
     const Decoding *h = &g->how;
-    if (h->frequency_penalty != 0) for (int i = 0; i < V; i++) logits[i] -= (float)h->frequency_penalty * (float)g->count[i];
+    if (h->frequency_penalty != 0)
+        for (int i = 0; i < V; i++) logits[i] -= (float)h->frequency_penalty * (float)g->count[i];
     for (int i = 1; i < V; i++) if (logits[i] > logits[best]) best = i;
-    if ((float)h->temperature <= 0) return best;          // also 1e-60, which is no float
+    if ((float)h->temperature <= 0) return best;        // also 1e-60, which no float holds
     double sum = 0, kept = 0;
-    for (int i = 0; i < V; i++) {
+    for (int i = 0; i < V; i++) {                       // the largest is exp(0) = 1: nothing overflows
         g->choice[i] = (struct Choice){ expf((logits[i] - logits[best]) / (float)h->temperature), i };
         sum += (double)g->choice[i].p;
     }
@@ -2387,7 +2790,8 @@ static int choose(Generator *g, float *logits)
     return g->choice[n - 1].id;
 }
 
-// One pass over n new tokens; logits of the last n_out of them.
+// One pass over n new tokens, and n_more behind them; the logits of the last n_out, logits_ld apart. What was fed
+// before stands in the cache.
 static const float *feed(Generator *g, const int *ids, int n, const int *more, int n_more, int n_out)
 {
     Batch *b = &g->batch;
@@ -2399,8 +2803,8 @@ static const float *feed(Generator *g, const int *ids, int n, const int *more, i
     return g->m->acts.logits;
 }
 
-// Where the draft goes on after a difference: behind the place where it has the last 3 (or 2) tokens of out, first from `from`
-// on, then anywhere. -1 where it has them nowhere.
+// Where the draft goes on after a difference: behind the place where it has the last 3 (or 2) tokens of out, first from
+// `from` on, then anywhere. -1 where it has them nowhere.
 static int resume_draft(const int *draft, int n_draft, const Ids *out, int from)
 {
     for (int n = 3; n >= 2; n--)
@@ -2410,24 +2814,37 @@ static int resume_draft(const int *draft, int n_draft, const Ids *out, int from)
     return -1;
 }
 
-// Continues the prompt; out receives the new tokens. True where the model ended the text with </s>, false where room ran out.
-// A draft speeds greedy decoding up and changes no token (Shallow Aggressive Decoding, arXiv 2106.04970; LLMA, 2304.04487): a
-// run of it is fed at once, the longest prefix that the model itself would have written is kept, and the model's own token
-// follows at the first difference. For an Aligner the draft is y_o, and the runs that are kept are what it copies.
+// Continues the prompt; out receives the new tokens. True where the model ended the text with </s>, false where room or
+// max_tokens ran out.
+//
+// A draft speeds greedy decoding up and changes no token (Shallow Aggressive Decoding, arXiv 2106.04970; LLMA,
+// 2304.04487). To write n tokens takes n passes, one behind the other; to check n tokens takes one pass, since a pass
+// gives the logits of all its positions at once. So a block of the draft is fed as if the model had written it.
+// Position by position the model says what it would have written; the longest prefix on which the draft agrees is kept,
+// and at the first difference the model's own token stands and the rest of the block is forgotten:
+//
+//     draft       The   capital   of   Spain   is ...         fed at once, behind the last token that is certain
+//     model       The   capital   of   France  ?              "is" was a guess about a text that is not written
+//     kept        The   capital   of   France                 four tokens for one pass
+//
+// For an Aligner the draft is y_o: correcting is easier than answering because most of y_c is there already. The runs
+// that are kept are what it copies.
 static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_draft, Ids *out)
 {
+    // A guess is only a guess about what greedy decoding would write: where tokens are drawn there is no draft.
     bool drafting = draft && g->how.temperature <= 0 && !g->how.no_draft;
-    int at = drafting ? 0 : -1, block = DRAFT_FIRST, last, room = g->m->c.context;
-    size_t V8 = ((size_t)g->m->c.V + 7) / 8 * 8;
-    const int *pending = prompt->a;
+    int at = drafting ? 0 : -1;                         // the draft's next token; -1 where its thread is lost
+    int block = DRAFT_FIRST, last, room = g->m->c.context;
+    const int *pending = prompt->a;                     // certain, but not fed yet: the prompt, later the last token
     int n_pending = prompt->n;
     memset(g->count, 0, (size_t)g->m->c.V * sizeof *g->count);
     g->cache.len = 0;
     while (g->cache.len + n_pending <= room) {
+        // One pass: what is certain, and behind it as many guesses as draft, block and context have room for.
         int guesses = at < 0 ? 0 : n_draft - at < block ? n_draft - at : block, i = 0;
         if (guesses > room - g->cache.len - n_pending) guesses = room - g->cache.len - n_pending;
         float *logits = (float *)feed(g, pending, n_pending, at < 0 ? NULL : draft + at, guesses, guesses + 1);
-        for (;; i++, logits += V8) {
+        for (;; i++, logits += logits_ld(&g->m->c)) {   // i guesses have come true so far
             last = choose(g, logits);
             if (last == EOS) return true;
             if (g->how.max_tokens && out->n == g->how.max_tokens) return false;
@@ -2437,24 +2854,27 @@ static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_dr
         }
         g->cache.len -= guesses - i;                    // forget the guesses behind the first difference
         pending = &last, n_pending = 1;
-        if (drafting) {
-            bool on = at >= 0 && i == guesses && at + i < n_draft && last == draft[at + i];
-            block = on ? (block * 2 < DRAFT_MOST ? block * 2 : DRAFT_MOST) : DRAFT_AGAIN;
-            at = on ? at + i + 1 : resume_draft(draft, n_draft, out, at < 0 ? 0 : at);
-        }
+        if (!drafting) continue;
+
+        // Where all came true, and the model's own token is the draft's next one, too, go on with a larger block. Else
+        // find the place in the draft again, and begin with a small block: a wrong guess is work for nothing.
+        bool on = at >= 0 && i == guesses && at + i < n_draft && last == draft[at + i];
+        block = !on ? DRAFT_AGAIN : block * 2 < DRAFT_MOST ? block * 2 : DRAFT_MOST;
+        at = on ? at + i + 1 : resume_draft(draft, n_draft, out, at < 0 ? 0 : at);
     }
     return false;
 }
 
-// Answers r's condition, with r's target for a draft. out becomes the text as far as it came. Returns NULL, or why it found no
-// end (valid until the next call). Frees r.
+// The text side of generate. Answers r's condition, with r's target for a draft. out becomes the text as far as it
+// came. Returns NULL, or why it found no end (valid until the next call). Frees r.
 static const char *reply(Generator *g, Row r, Buf *out)
 {
     static char reason[128];
     Ids condition = { r.ids, r.n_condition, 0 }, ids = { 0 };
     *reason = 0;
     if (r.n_condition >= g->m->c.context)
-        snprintf(reason, sizeof reason, "the prompt takes %d tokens, the model's context is %d", r.n_condition, g->m->c.context);
+        snprintf(reason, sizeof reason, "the prompt takes %d tokens, the model's context is %d", r.n_condition,
+                 g->m->c.context);
     else if (!generate(g, &condition, r.ids + r.n_condition, r.n - r.n_condition - 1, &ids))
         snprintf(reason, sizeof reason, "no end after %d tokens", ids.n);
     free(out->s), free(r.ids);
@@ -2463,8 +2883,8 @@ static const char *reply(Generator *g, Row r, Buf *out)
     return *reason ? reason : NULL;
 }
 
-// y_c ~ mu_phi(. | y_o, x): one draw from the Aligner; the right-hand factor of Eq. (2). Greedy unless told otherwise. Returns
-// NULL, or the reason for which y_o could not be corrected: y_c is then y_o, so that no upstream answer is ever lost.
+// y_c ~ mu_phi(. | y_o, x): one draw from the Aligner; the right-hand factor of Eq. (2). Returns NULL, or the reason
+// for which y_o could not be corrected: y_c is then y_o, so that no upstream answer is ever lost.
 static const char *correct_with(Generator *g, Text x, Text y_o, Buf *y_c)
 {
     const char *reason = reply(g, row(g->m, prompt(g->m, x, y_o), y_o), y_c);
@@ -2473,31 +2893,142 @@ static const char *correct_with(Generator *g, Text x, Text y_o, Buf *y_c)
     return reason;
 }
 
+// y_o ~ pi_theta(. | x): the left-hand factor of Eq. (2). NULL, or why it found no end (y_o holds what there is).
+static const char *answer_with(Generator *g, Text x, Buf *y_o)
+{
+    return reply(g, row(g->m, prompt(g->m, x, NONE), NONE), y_o);
+}
+
+// What chapter 1 declared: the same two draws with a generator made for the occasion. It decodes as `decoding` says,
+// greedily unless the command line asks for something else; the seed moves on, so that no two draws are the same by
+// force.
+static Decoding decoding = { .temperature = 0, .top_p = 1 };
+
 static const char *correct(Model *mu, Text x, Text y_o, Buf *y_c)
 {
     Generator g;
-    generator_init(&g, mu, GREEDY);
+    generator_init(&g, mu, decoding);
     const char *reason = correct_with(&g, x, y_o, y_c);
+    decoding.seed = g.how.seed;
     generator_free(&g);
     return reason;
 }
 
-// y_o ~ pi_theta(. | x): the left-hand factor of Eq. (2). NULL, or why it found no end (y_o holds what there is).
-static const char *answer_with(Generator *g, Text x, Buf *y_o) { return reply(g, row(g->m, prompt(g->m, x, NONE), NONE), y_o); }
-
 static bool answer_to(Model *pi, Text x, Buf *y_o)
 {
     Generator g;
-    generator_init(&g, pi, GREEDY);
+    generator_init(&g, pi, decoding);
     bool ended = !answer_with(&g, x, y_o);
+    decoding.seed = g.how.seed;
     generator_free(&g);
     return ended;
 }
 
-// Levenshtein distance of two lists of ids: the fewest insertions, deletions and substitutions from a to b.
+/* ============================================================================================================
+   Chapter 10. Command line.  stdout carries results only; progress and messages go to stderr. First what is shown and
+   counted (the word diff, the tallies of `eval`), then the options, then one function a command; main comes last. */
+
+static double percent(long n, long of) { return of ? 100.0 * (double)n / (double)of : 0; }
+static bool use_color(FILE *f) { return isatty(fileno(f)) && !getenv("NO_COLOR"); }
+
+// Pushes out what stdout still holds: a result that did not arrive is a failed run.
+static void flush_results(void)
+{
+    CHECK(!fflush(stdout) && !ferror(stdout), "cannot write the result: %s", strerror(errno));
+}
+
+// Writes a text that may go to a terminal: control codes but newline and tab stay out, so that no file and no model can
+// steer the terminal.
+static void put_plain(FILE *f, Text t)
+{
+    for (size_t i = 0; i < t.n; i++)
+        if (((uint8_t)t.s[i] >= 32 && t.s[i] != 127) || t.s[i] == '\n' || t.s[i] == '\t') fputc(t.s[i], f);
+}
+
+static void put_line(FILE *f, const char *label, Text t) { fputs(label, f), put_plain(f, t), fputc('\n', f); }
+
+/* ------------------------------------------------------------------------------------------------------------
+   The diff of y_o and y_c. The paper's Aligner is a residual: what matters is what it changes. */
+
+// It is over words: a word is a run of non-blanks with the blanks in front of it, which do not count in
+// comparisons.
+static size_t run_of(Text t, bool blank)                // how many blanks, or non-blanks, t begins with
+{
+    size_t n = 0;
+    while (n < t.n && (t.s[n] == ' ' || t.s[n] == '\n') == blank) n++;
+    return n;
+}
+
+static Text rest_of(Text t, size_t n) { return (Text){ t.s + n, t.n - n }; }
+static bool same_word(Text a, Text b) { return same(rest_of(a, run_of(a, true)), rest_of(b, run_of(b, true))); }
+
+// Cuts t into at most `most` words; the last one then takes what is left. Returns their number.
+static int words(Text t, Text *word, int most)
+{
+    int n = 0;
+    for (; t.n && n < most; n++) {
+        size_t blank = run_of(t, true), length = blank + run_of(rest_of(t, blank), false);
+        word[n] = (Text){ t.s, n == most - 1 ? t.n : length };
+        t = rest_of(t, word[n].n);
+    }
+    return n;
+}
+
+static void show_word(FILE *f, Text w, int change, bool color)          // change: -1 deleted, 0 kept, +1 inserted
+{
+    static const char *const OPEN[2][3] = { { "[-", "", "{+" }, { "\x1b[9;31m", "", "\x1b[32m" } };
+    static const char *const CLOSE[2][3] = { { "-]", "", "+}" }, { "\x1b[0m", "", "\x1b[0m" } };
+    size_t blank = run_of(w, true);
+    put_plain(f, (Text){ w.s, blank }), fputs(OPEN[color][change + 1], f);
+    put_plain(f, rest_of(w, blank)), fputs(CLOSE[color][change + 1], f);
+}
+
+// Prints y_o -> y_c as one text in which the words that differ are marked. lcs(i, j) is the length of a longest common
+// subsequence of the words from i and from j on; walking from (0, 0) along its largest values gives the fewest marks.
+static void show_diff(FILE *f, Text y_o, Text y_c, bool color)
+{
+    enum { MOST = 2048 };
+    Text *a = zalloc(MOST, sizeof *a), *b = zalloc(MOST, sizeof *b);
+    int n = words(y_o, a, MOST), m = words(y_c, b, MOST), i, j;
+    int *lcs = zalloc((size_t)(n + 1) * (size_t)(m + 1), sizeof *lcs);
+#define LCS(i, j) lcs[(size_t)(i) * (size_t)(m + 1) + (size_t)(j)]
+    for (i = n - 1; i >= 0; i--)
+        for (j = m - 1; j >= 0; j--)
+            if (same_word(a[i], b[j])) LCS(i, j) = LCS(i + 1, j + 1) + 1;
+            else LCS(i, j) = LCS(i + 1, j) > LCS(i, j + 1) ? LCS(i + 1, j) : LCS(i, j + 1);
+    for (i = j = 0; i < n || j < m; )
+        if (i < n && j < m && same_word(a[i], b[j])) show_word(f, j ? b[j] : a[i], 0, color), i++, j++;
+        else if (i < n && (j == m || LCS(i + 1, j) >= LCS(i, j + 1))) show_word(f, a[i++], -1, color);
+        else show_word(f, b[j++], +1, color);
+#undef LCS
+    fputc('\n', f);
+    free(a), free(b), free(lcs);
+}
+
+// "copied" or "corrected", and the reason where there is one.
+static void show_verdict(FILE *f, Text y_o, Text y_c, const char *reason)
+{
+    bool copied = same(y_o, y_c), color = use_color(f);
+    fprintf(f, "%s%s%s%s%s\n", !color ? "" : copied ? "\x1b[2m" : "\x1b[1m", copied ? "copied" : "corrected",
+            reason ? ": " : "", reason ? reason : "", color ? "\x1b[0m" : "");
+}
+
+// One correction for a reader, on stdout: the diff, and under it the verdict.
+static void show_correction(const char *label, const char *indent, Text y_o, Text y_c, const char *reason)
+{
+    fputs(label, stdout), show_diff(stdout, y_o, y_c, use_color(stdout));
+    fputs(indent, stdout), show_verdict(stdout, y_o, y_c, reason);
+}
+
+/* ------------------------------------------------------------------------------------------------------------
+   What `eval` counts. A row is due to be copied where its gold correction is its answer, and to be corrected elsewhere;
+   so an Aligner can fail in three ways: it changes what was good, it misses what was bad, it corrects it wrongly. */
+
+// Levenshtein distance of two lists of ids: the fewest insertions, deletions and substitutions from a to b. d[j] is the
+// distance from the first i of a to the first j of b; a row of the table is made from the row above it, in place.
 static int levenshtein(const int *a, int n, const int *b, int m)
 {
-    while (n && m && *a == *b) a++, b++, n--, m--;     // what both share at the ends costs nothing
+    while (n && m && *a == *b) a++, b++, n--, m--;      // what both share at the ends costs nothing
     while (n && m && a[n - 1] == b[m - 1]) n--, m--;
     int *d = zalloc((size_t)m + 1, sizeof *d);
     for (int j = 0; j <= m; j++) d[j] = j;
@@ -2519,91 +3050,58 @@ static int levenshtein(const int *a, int n, const int *b, int m)
 
 typedef struct { Buf name; long copy, exact, correct, right, missed; double degree; } Tally;
 
-// Sorts one row into a tally: what was due (copy or correct) and what came.
+// Sorts one row into a tally: what was due (copy or correct) and what came. The degree of correction D_L (appendix B.6)
+// is the distance from y_o to y_c over the length of y_o: how much the Aligner changed, right or wrong.
 static void tally(Tally *t, const Tokenizer *k, Text y_o, Text gold, Text y_c)
 {
     Ids a = { 0 }, b = { 0 };
     encode(k, y_o, &a), encode(k, y_c, &b);
-    t->degree += (double)levenshtein(a.a, a.n, b.a, b.n) / (a.n ? a.n : 1);        // D_L, appendix B.6
+    t->degree += (double)levenshtein(a.a, a.n, b.a, b.n) / (a.n ? a.n : 1);
     if (same(y_o, gold)) t->copy++, t->exact += same(y_c, gold);
     else t->correct++, t->right += same(y_c, gold), t->missed += same(y_c, y_o);
     free(a.a), free(b.a);
 }
 
-// Words of a text for the diff: runs of non-blanks, each with the blanks in front of it.
-static int words(Text t, Text *word, int most)
+// One line for a reader, or the members of a JSON object.
+static void show_tally(const Tally *t, bool json)
 {
-    int n = 0;
-    for (size_t at = 0, from; (from = at) < t.n && n < most; word[n++] = (Text){ t.s + from, at - from }) {
-        while (at < t.n && (t.s[at] == ' ' || t.s[at] == '\n')) at++;
-        while (at < t.n && t.s[at] != ' ' && t.s[at] != '\n') at++;
-        if (n == most - 1) at = t.n;                    // the last one takes what is left
-    }
-    return n;
+    long wrong = t->correct - t->right - t->missed, n = t->copy + t->correct;
+    double degree = n ? t->degree / (double)n : 0;
+    if (json)
+        printf("\"copy\": {\"rows\": %ld, \"exact\": %ld}, "
+               "\"correct\": {\"rows\": %ld, \"exact\": %ld, \"missed\": %ld, \"wrong\": %ld}, \"degree\": %.4f",
+               t->copy, t->exact, t->correct, t->right, t->missed, wrong, degree);
+    else
+        printf("%-12s to copy: %5ld rows, %6.2f %% exact;  to correct: %5ld rows, %6.2f %% exact, %6.2f %% wrong, "
+               "%6.2f %% missed;  D_L %.3f\n", t->name.s, t->copy, percent(t->exact, t->copy), t->correct,
+               percent(t->right, t->correct), percent(wrong, t->correct), percent(t->missed, t->correct), degree);
 }
 
-// Are two words the same, whatever blanks stand in front of them?
-static bool same_word(Text a, Text b)
-{
-    while (a.n && (*a.s == ' ' || *a.s == '\n')) a.s++, a.n--;
-    while (b.n && (*b.s == ' ' || *b.s == '\n')) b.s++, b.n--;
-    return same(a, b);
-}
+/* ------------------------------------------------------------------------------------------------------------
+   Options. */
 
-static void show_word(FILE *f, Text w, int change, bool color)         // change: -1 deleted, 0 kept, +1 inserted
-{
-    size_t blank = 0;
-    while (blank < w.n && (w.s[blank] == ' ' || w.s[blank] == '\n')) blank++;
-    const char *open = !change ? "" : color ? (change < 0 ? "\x1b[9;31m" : "\x1b[32m") : change < 0 ? "[-" : "{+";
-    const char *close = !change ? "" : color ? "\x1b[0m" : change < 0 ? "-]" : "+}";
-    fprintf(f, "%.*s%s", (int)blank, w.s, open);
-    for (size_t i = blank; i < w.n; i++) if ((uint8_t)w.s[i] >= 32 && w.s[i] != 127) fputc(w.s[i], f);     // no control codes to a terminal
-    fputs(close, f);
-}
-
-// Prints y_o -> y_c as one text in which the words that differ are marked (a longest common subsequence of words).
-static void show_diff(FILE *f, Text y_o, Text y_c, bool color)
-{
-    enum { MOST = 2048 };
-    Text *a = zalloc(MOST, sizeof *a), *b = zalloc(MOST, sizeof *b);
-    int n = words(y_o, a, MOST), m = words(y_c, b, MOST), i = 0, j = 0;
-    int *lcs = zalloc((size_t)(n + 1) * (size_t)(m + 1), sizeof *lcs);
-#define LCS(i, j) lcs[(size_t)(i) * (size_t)(m + 1) + (size_t)(j)]
-    for (i = n - 1; i >= 0; i--)
-        for (j = m - 1; j >= 0; j--)
-            LCS(i, j) = same_word(a[i], b[j]) ? LCS(i + 1, j + 1) + 1 : LCS(i + 1, j) > LCS(i, j + 1) ? LCS(i + 1, j) : LCS(i, j + 1);
-    for (i = j = 0; i < n || j < m; )
-        if (i < n && j < m && same_word(a[i], b[j])) show_word(f, j ? b[j] : a[i], 0, color), i++, j++;
-        else if (i < n && (j == m || LCS(i + 1, j) >= LCS(i, j + 1))) show_word(f, a[i++], -1, color);
-        else show_word(f, b[j++], +1, color);
-#undef LCS
-    fputc('\n', f);
-    free(a), free(b), free(lcs);
-}
-
-/* ============================================================================================================
-   Chapter 10. Command line.  stdout carries results only; progress and messages go to stderr. */
-
+static const char VERSION[] = "aligner.c 1.0 (arXiv 2402.02416, PDF of January 2025)";
 static const char USAGE[] =
 "aligner.c - train and use a small Aligner (arXiv 2402.02416)\n"
 "\n"
 "  aligner tokenizer --data F... --vocab N --out tokenizer.bin [--prompt P]\n"
 "  aligner train sft|warmup|aligner [--init M.gguf] --data F... --out M.gguf\n"
 "        a model from scratch: --tokenizer F --dim N --layers N --heads N --kv-heads N --hidden N --context N --tied\n"
-"        run: --steps N | --epochs X; --batch ROWS | --tokens N; --lr X --lr-warmup RATIO --weight-decay X --clip X --seed N\n"
+"        run: --steps N | --epochs X; --batch ROWS | --tokens N; --lr X --lr-warmup RATIO --weight-decay X --clip X\n"
+"             --seed N --valid F --log F.csv --save-every N --resume --target answer|correction\n"
 "             --grow-below X   short rows first: the longest target doubles whenever the running loss falls below X\n"
-"             --valid F --log F.csv --save-every N --resume --target answer|correction\n"
 "             --prompt default|v1|v2|paper|short or a template with {question} and {answer}\n"
 "  aligner answer  M.gguf [F.jsonl]     rows with question            -> the same rows with answer\n"
 "  aligner correct M.gguf [F.jsonl]     rows with question and answer -> the same rows with correction and action\n"
 "        --question S --answer S (instead of a file), --temperature X --top-k N --top-p X --frequency-penalty X\n"
-"        --seed N --max-tokens N --no-draft --diff; --upstream M.gguf (correct in conversation: answers empty answers)\n"
+"        --seed N --max-tokens N --no-draft --diff; in conversation --upstream M.gguf answers empty answers\n"
 "  aligner eval M.gguf --data F [--json]   loss a token, and copy or correct against the gold corrections\n"
 "  aligner sample M.gguf --text S          raw continuation of a text, greedy unless told otherwise\n"
 "  aligner tokens M.gguf --text S | --question S [--answer S [--correction S]]\n"
 "  aligner info M.gguf\n"
 "  all: --threads N --quiet --help --version. Exit 0 done, 1 bad input or failed run, 2 bad usage.\n";
 
+// For what no file is to blame for: exit 2, where die() exits with 1.
 static void __attribute__((noreturn, format(printf, 1, 2))) usage_error(const char *format, ...)
 {
     va_list a;
@@ -2615,107 +3113,119 @@ static void __attribute__((noreturn, format(printf, 1, 2))) usage_error(const ch
     exit(2);
 }
 
-// Pushes out what stdout still holds: a result that did not arrive is a failed run.
-static void flush_results(void) { CHECK(!fflush(stdout) && !ferror(stdout), "cannot write the result: %s", strerror(errno)); }
-
 // Everything that the command line can say.
 typedef struct {
     TrainOptions train;
     Decoding how;
     const char *text, *question, *answer, *correction, *upstream, *target;
-    const char *word[4];                                // what is no option: command, model, file
+    const char *word[3];                                // what is no option: command, model, file
     int n_words, vocab, threads, diff, json;
-    long seed;
 } Options;
 
 enum Kind { FLAG, INT, LONG, REAL, STRING, FILES };
 
+// Stores the value s of an option. Numbers are checked before they are narrowed: whole ones fit an int.
 static void parse_value(const char *name, const char *s, enum Kind kind, void *p)
 {
     char *end;
-    errno = 0;
-    double x = kind == STRING ? 0 : strtod(s, &end);
     if (kind == STRING) { *(const char **)p = s; return; }
-    if (errno || end == s || *end || !isfinite(x)) usage_error("%s needs a number, not \"%s\"", name, s);
-    if (kind != REAL && (x < 0 || x > 2e9 || x != floor(x))) usage_error("%s needs a whole number from 0 to 2000000000, not \"%s\"", name, s);
-    if (kind == REAL && x < 0) usage_error("%s needs a number from 0 on, not \"%s\"", name, s);
+    errno = 0;
+    double x = strtod(s, &end);
+    bool good = !errno && end > s && !*end && isfinite(x) && x >= 0;
+    if (kind == REAL && !good) usage_error("%s needs a number from 0 on, not \"%s\"", name, s);
+    if (kind != REAL && !(good && x <= 2e9 && x == floor(x)))
+        usage_error("%s needs a whole number from 0 to 2000000000, not \"%s\"", name, s);
     if (kind == REAL) *(double *)p = x;
     else if (kind == LONG) *(long *)p = (long)x;
     else *(int *)p = (int)x;
 }
 
+// Fills o, which holds the defaults. A new option is a line in this table, its place in Options, and a word in USAGE.
 static void parse_options(Options *o, int argc, char **argv)
 {
     TrainOptions *t = &o->train;
     Decoding *h = &o->how;
-    struct { const char *name; enum Kind kind; void *p; } option[] = {
-        { "--data", FILES, NULL }, { "--init", STRING, &t->init }, { "--out", STRING, &t->out }, { "--tokenizer", STRING, &t->tokenizer },
-        { "--valid", STRING, &t->valid }, { "--log", STRING, &t->log }, { "--prompt", STRING, &t->prompt }, { "--vocab", INT, &o->vocab },
-        { "--dim", INT, &t->dim }, { "--layers", INT, &t->layers }, { "--heads", INT, &t->heads }, { "--kv-heads", INT, &t->kv_heads },
-        { "--hidden", INT, &t->hidden }, { "--context", INT, &t->context }, { "--tied", FLAG, &t->tied }, { "--steps", LONG, &t->steps },
-        { "--epochs", REAL, &t->epochs }, { "--batch", LONG, &t->batch }, { "--tokens", LONG, &t->tokens }, { "--lr", REAL, &t->lr },
-        { "--lr-warmup", REAL, &t->lr_warmup }, { "--weight-decay", REAL, &t->weight_decay }, { "--clip", REAL, &t->clip },
-        { "--grow-below", REAL, &t->grow_below }, { "--save-every", LONG, &t->save_every }, { "--resume", FLAG, &t->resume },
-        { "--target", STRING, &o->target }, { "--temperature", REAL, &h->temperature }, { "--top-k", INT, &h->top_k }, { "--top-p", REAL, &h->top_p },
-        { "--frequency-penalty", REAL, &h->frequency_penalty }, { "--max-tokens", INT, &h->max_tokens }, { "--no-draft", FLAG, &h->no_draft },
-        { "--seed", LONG, &o->seed }, { "--diff", FLAG, &o->diff }, { "--json", FLAG, &o->json }, { "--text", STRING, &o->text },
-        { "--question", STRING, &o->question }, { "--answer", STRING, &o->answer }, { "--correction", STRING, &o->correction },
-        { "--upstream", STRING, &o->upstream }, { "--threads", INT, &o->threads }, { "--quiet", FLAG, &t->quiet } };
-    size_t n = sizeof option / sizeof *option;
+    const struct { const char *name; enum Kind kind; void *p; } option[] = {
+        { "--data", FILES, NULL }, { "--init", STRING, &t->init }, { "--out", STRING, &t->out },
+        { "--tokenizer", STRING, &t->tokenizer }, { "--valid", STRING, &t->valid }, { "--log", STRING, &t->log },
+        { "--prompt", STRING, &t->prompt }, { "--target", STRING, &o->target }, { "--vocab", INT, &o->vocab },
+        { "--dim", INT, &t->dim }, { "--layers", INT, &t->layers }, { "--heads", INT, &t->heads },
+        { "--kv-heads", INT, &t->kv_heads }, { "--hidden", INT, &t->hidden }, { "--context", INT, &t->context },
+        { "--tied", FLAG, &t->tied }, { "--steps", LONG, &t->steps }, { "--epochs", REAL, &t->epochs },
+        { "--batch", LONG, &t->batch }, { "--tokens", LONG, &t->tokens }, { "--lr", REAL, &t->lr },
+        { "--lr-warmup", REAL, &t->lr_warmup }, { "--weight-decay", REAL, &t->weight_decay },
+        { "--clip", REAL, &t->clip }, { "--grow-below", REAL, &t->grow_below }, { "--seed", LONG, &t->seed },
+        { "--save-every", LONG, &t->save_every }, { "--resume", FLAG, &t->resume },
+        { "--temperature", REAL, &h->temperature },
+        { "--top-k", INT, &h->top_k }, { "--top-p", REAL, &h->top_p }, { "--max-tokens", INT, &h->max_tokens },
+        { "--frequency-penalty", REAL, &h->frequency_penalty }, { "--no-draft", FLAG, &h->no_draft },
+        { "--diff", FLAG, &o->diff }, { "--json", FLAG, &o->json }, { "--text", STRING, &o->text },
+        { "--question", STRING, &o->question }, { "--answer", STRING, &o->answer },
+        { "--correction", STRING, &o->correction }, { "--upstream", STRING, &o->upstream },
+        { "--threads", INT, &o->threads }, { "--quiet", FLAG, &t->quiet } };
+    size_t k, n = sizeof option / sizeof *option;
     for (int i = 1; i < argc; i++) {
         const char *s = argv[i];
         if (!strcmp(s, "--help") || !strcmp(s, "-h")) fputs(USAGE, stdout), flush_results(), exit(0);
-        if (!strcmp(s, "--version")) puts("aligner.c 1.0 (arXiv 2402.02416, PDF of January 2025)"), flush_results(), exit(0);
+        if (!strcmp(s, "--version")) puts(VERSION), flush_results(), exit(0);
         if (strncmp(s, "--", 2)) {
             if (o->n_words == 3) usage_error("\"%s\" is one word too many", s);
             o->word[o->n_words++] = s;
             continue;
         }
-        size_t k = 0;
-        while (k < n && strcmp(s, option[k].name)) k++;
+        for (k = 0; k < n && strcmp(s, option[k].name); ) k++;
         if (k == n) usage_error("there is no option %s", s);
-        if (option[k].kind == FLAG) { *(int *)option[k].p = 1; continue; }
-        if (i + 1 == argc) usage_error("%s needs a value", s);
-        if (option[k].kind != FILES) { parse_value(s, argv[++i], option[k].kind, option[k].p); continue; }
-        while (i + 1 < argc && strncmp(argv[i + 1], "--", 2)) {
+        if (option[k].kind != FLAG && i + 1 == argc) usage_error("%s needs a value", s);
+        if (option[k].kind == FLAG) *(int *)option[k].p = 1;
+        else if (option[k].kind != FILES) parse_value(s, argv[++i], option[k].kind, option[k].p);
+        else while (i + 1 < argc && strncmp(argv[i + 1], "--", 2)) {
             if (t->n_data == 16) usage_error("--data takes at most 16 files");
             t->data[t->n_data++] = argv[++i];
         }
     }
+    h->seed = (uint64_t)t->seed;
 }
 
+// The i-th word of the command line, which this command cannot do without.
 static const char *need_word(const Options *o, int i, const char *what)
 {
     if (o->n_words <= i) usage_error("`%s` needs %s", o->word[0], what);
     return o->word[i];
 }
 
+static bool is(const char *a, const char *b) { return !strcmp(a, b); }
+
+/* ------------------------------------------------------------------------------------------------------------
+   Training commands. */
+
+// `tokenizer`: learns from what the model will see, the filled prompt and the target behind it.
 static void run_tokenizer(const Options *o)
 {
     Model m = { 0 };                                    // only its template is used
     Tokenizer k;
-    Buf all = { 0 }, x = { 0 }, y_o = { 0 }, y_c = { 0 };
+    Buf all = { 0 }, y_c = { 0 };
     if (!o->train.n_data || !o->train.out || !o->vocab) usage_error("`tokenizer` needs --data, --vocab and --out");
-    if (o->vocab < FIRST_PIECE || o->vocab > MAX_VOCAB) usage_error("--vocab %d: %d to %d was expected", o->vocab, FIRST_PIECE, MAX_VOCAB);
+    if (o->vocab < FIRST_PIECE || o->vocab > MAX_VOCAB)
+        usage_error("--vocab %d: %d to %d was expected", o->vocab, FIRST_PIECE, MAX_VOCAB);
     set_template(&m, o->train.prompt ? o->train.prompt : "default");
     for (int i = 0; i < o->train.n_data; i++) {
         Objects in;
-        Text object;
+        Triple t;
         objects_open(&in, o->train.data[i]);
-        while (next_object(&in, &object)) {             // what the model will see: the filled prompt, and the correction
-            Text q = get_text(&in, object, "question", &x), a = get_text(&in, object, "answer", &y_o);
-            Buf p = prompt(&m, q, a);
-            buf_puts(&all, " "), buf_add(&all, p.s, p.n), buf_puts(&all, "\n");
-            if (json_find(object, "correction").s) a = get_text(&in, object, "correction", &y_c);
-            buf_puts(&all, " "), buf_add(&all, a.s, a.n), buf_puts(&all, "\n");
+        while (next_row(&in, NEED_X | NEED_Y_O, &t)) {
+            Buf p = prompt(&m, t.x, t.y_o);
+            bool corrected = json_find(in.object, "correction").s;
+            Text target = corrected ? get_text(&in, in.object, "correction", &y_c) : t.y_o;
+            buf_puts(&all, " "), buf_add(&all, p.s, p.n), buf_puts(&all, "\n ");
+            buf_add(&all, target.s, target.n), buf_puts(&all, "\n");
             free(p.s);
         }
         objects_close(&in);
     }
-    tokenizer_train(&k, (Text){ all.s, all.n }, o->vocab);
+    tokenizer_train(&k, contents(&all), o->vocab);
     tokenizer_save(&k, o->train.out);
     if (!o->train.quiet) fprintf(stderr, "%s: %d pieces from %zu bytes of text\n", o->train.out, k.V, all.n);
-    tokenizer_free(&k), model_free(&m), free(all.s), free(x.s), free(y_o.s), free(y_c.s);
+    tokenizer_free(&k), model_free(&m), free(all.s), free(y_c.s);
 }
 
 // A run of hours must not fail at its end because there is no such folder.
@@ -2727,270 +3237,279 @@ static void check_writable(const char *path)
     fclose(f), remove(temp.s), free(temp.s);
 }
 
+// A new model of the shape asked for, with random weights.
 static void model_from_scratch(Model *m, const TrainOptions *t)
 {
     *m = (Model){ 0 };
     if (!t->tokenizer) usage_error("`train` needs --init M.gguf, or --tokenizer F for a model from scratch");
     tokenizer_load(&m->tok, t->tokenizer);
-    m->c = (Config){ m->tok.V, t->dim, t->layers, t->heads, t->kv_heads ? t->kv_heads : t->heads, t->hidden ? t->hidden : t->dim * 11 / 4,
-                     t->context, t->tied, 1e-5f, 10000.0f };
+    m->c = (Config){ .V = m->tok.V, .C = t->dim, .L = t->layers, .H = t->heads, .context = t->context, .tied = t->tied,
+                     .H_kv = t->kv_heads ? t->kv_heads : t->heads, .F = t->hidden ? t->hidden : t->dim * 11 / 4,
+                     .eps = 1e-5f, .theta = 10000.0f };
     config_check(&m->c, "the shape asked for");
     model_alloc(m);
     model_init(m, (uint64_t)t->seed);
 }
 
+// `train`: what can be refused without reading the data is refused first. --init takes
+// weights, tokenizer and prompt of another model: that is how the Aligner begins where the warm-up ended.
 static void run_train(const Options *o)
 {
-    static const struct { const char *name; Objective build; } OBJECTIVE[] = { { "sft", sft }, { "warmup", warmup }, { "aligner", aligner } };
     TrainOptions t = o->train;
     const char *name = need_word(o, 1, "an objective: sft, warmup or aligner");
-    Objective build = NULL;
-    for (int i = 0; i < 3; i++) if (!strcmp(name, OBJECTIVE[i].name)) build = OBJECTIVE[i].build;
-    if (!build) usage_error("\"%s\" is no objective; sft, warmup or aligner was expected", name);
+    Objective objective = is(name, "sft") ? sft : is(name, "warmup") ? warmup : is(name, "aligner") ? aligner : NULL;
+    if (!objective) usage_error("\"%s\" is no objective; sft, warmup or aligner was expected", name);
     if (o->n_words > 2) usage_error("\"%s\" is one word too many; data files go behind --data", o->word[2]);
     if (!t.n_data || !t.out) usage_error("`train` needs --data and --out");
     if (!t.steps && t.epochs <= 0) usage_error("`train` needs --steps or --epochs");
     if (t.epochs > 1e6) usage_error("--epochs %g is too large", t.epochs);
     if (t.dim > 16384) usage_error("--dim needs a number up to 16384");
     if (t.batch < 1) usage_error("--batch needs a number from 1 on");
-    if (o->target && strcmp(o->target, "answer") && strcmp(o->target, "correction")) usage_error("--target is answer or correction");
-    t.target_correction = o->target && !strcmp(o->target, "correction");
-    if (t.target_correction && build != sft) usage_error("--target correction goes with sft; warmup and aligner know their targets");
-    t.seed = o->seed;
+    t.target_correction = o->target && is(o->target, "correction");
+    if (o->target && !t.target_correction && !is(o->target, "answer")) usage_error("--target is answer or correction");
+    if (t.target_correction && objective != sft)
+        usage_error("--target correction goes with sft; warmup and aligner know their targets");
 
+    // The model, and what it is to become.
     check_writable(t.out);
     Model m;
     if (t.resume || t.init) model_load(&m, t.resume ? t.out : t.init);
     else model_from_scratch(&m, &t);
-    if (t.prompt) set_template(&m, t.prompt);
-    else if (!m.template) set_template(&m, "default");
-    if (t.resume && strcmp(m.objective, name)) DIE("%s was trained as \"%s\"; resuming it as \"%s\" would mix two runs", t.out, m.objective, name);
+    if (t.prompt || !m.template) set_template(&m, t.prompt ? t.prompt : "default");
+    CHECK(!t.resume || is(m.objective, name), "%s was trained as \"%s\"; resuming it as \"%s\" would mix two runs",
+          t.out, m.objective, name);
     snprintf(m.objective, sizeof m.objective, "%s", name);
+
+    // The data under this objective, and the run.
     Rows rows = { 0 }, valid = { 0 };
-    for (int i = 0; i < t.n_data; i++) rows_load(&rows, &m, t.data[i], build, t.target_correction);
-    if (t.valid) rows_load(&valid, &m, t.valid, build, t.target_correction);
+    for (int i = 0; i < t.n_data; i++) rows_load(&rows, &m, t.data[i], objective, t.target_correction);
+    if (t.valid) rows_load(&valid, &m, t.valid, objective, t.target_correction);
     CHECK(rows.n, "no rows to train on in %s", t.data[0]);
-    if (!t.quiet) fprintf(stderr, "%s: %zu rows, %zu parameters, vocabulary %d, %d threads\n", name, rows.n, m.n_params, m.c.V, max_threads());
+    if (!t.quiet)
+        fprintf(stderr, "%s: %zu rows, %zu parameters, vocabulary %d, %d threads\n", name, rows.n, m.n_params, m.c.V,
+                max_threads());
     train(&m, &rows, &valid, &t);
     rows_free(&rows), rows_free(&valid), model_free(&m);
 }
 
-// Writes the members of object but those named, then `more` (members, ready made), as one line.
-static void put_row(FILE *f, Text object, const char *drop1, const char *drop2, const Buf *more)
+/* ------------------------------------------------------------------------------------------------------------
+   Answering and correcting: one question, a conversation, or a filter. */
+
+// Writes the members of object but those whose keys are in drop (up to a NULL), then `more` (members, ready made), as
+// one line. What stays is copied as it was written.
+static void put_row(FILE *f, Text object, const char *const *drop, const Buf *more)
 {
     Buf line = { 0 };
     Text key, value;
-    bool any = false;
+    buf_puts(&line, "{");
     for (size_t at = 0; json_member(object, &at, &key, &value); ) {
-        if (key_is(key, drop1) || key_is(key, drop2) || key_is(key, "reason")) continue;
-        buf_puts(&line, any ? ", " : "{"), any = true;
+        const char *const *d = drop;
+        while (*d && !key_is(key, *d)) d++;
+        if (*d) continue;
         buf_add(&line, key.s, key.n), buf_puts(&line, ": ");
-        buf_add(&line, value.s, value.n);
+        buf_add(&line, value.s, value.n), buf_puts(&line, ", ");
     }
-    for (size_t i = 0; i < line.n; i++) if (line.s[i] == '\n' || line.s[i] == '\r') line.s[i] = ' ';      // between tokens only
-    buf_puts(&line, any ? ", " : "{"), buf_add(&line, more->s, more->n), buf_puts(&line, "}\n");
-    if (fwrite(line.s, 1, line.n, f) != line.n || fflush(f)) DIE("cannot write the result: %s", strerror(errno));
+    for (size_t i = 0; i < line.n; i++)
+        if (line.s[i] == '\n' || line.s[i] == '\r') line.s[i] = ' ';    // in JSON they stand between tokens only
+    buf_add(&line, more->s, more->n), buf_puts(&line, "}\n");
+    CHECK(fwrite(line.s, 1, line.n, f) == line.n && !fflush(f), "cannot write the result: %s", strerror(errno));
     free(line.s);
 }
 
-static bool use_color(FILE *f) { return isatty(fileno(f)) && !getenv("NO_COLOR"); }
-
-static void show_verdict(FILE *f, Text y_o, Text y_c, const char *reason)
+// Adds answer, or correction and action, to every row of the input: one line for one, written before the next is read.
+static void filter(Generator *g, const char *path, bool correcting, bool diff)
 {
-    bool copied = same(y_o, y_c);
-    fprintf(f, "%s%s%s%s%s\n", use_color(f) ? copied ? "\x1b[2m" : "\x1b[1m" : "", copied ? "copied" : "corrected", reason ? ": " : "", reason ? reason : "", use_color(f) ? "\x1b[0m" : "");
+    Objects in;
+    Triple t;
+    Buf y = { 0 }, more = { 0 };
+    objects_open(&in, path);
+    while (next_row(&in, correcting ? NEED_X | NEED_Y_O : NEED_X, &t)) {
+        const char *reason = correcting ? correct_with(g, t.x, t.y_o, &y) : answer_with(g, t.x, &y);
+        bool copied = correcting && same(t.y_o, contents(&y));
+        if (correcting && diff) {
+            put_line(stdout, "x    ", t.x), put_line(stdout, "y_o  ", t.y_o);
+            show_correction("y_c  ", "     ", t.y_o, contents(&y), reason);
+            putchar('\n'), flush_results();
+            continue;
+        }
+        Text raw = json_find(in.object, "answer");
+        more.n = 0, buf_puts(&more, correcting ? "\"correction\": " : "\"answer\": ");
+        if (copied) buf_add(&more, raw.s, raw.n);       // byte for byte, however it was written
+        else json_put(&more, contents(&y));
+        if (correcting) buf_puts(&more, copied ? ", \"action\": \"copy\"" : ", \"action\": \"correct\"");
+        if (reason) buf_puts(&more, ", \"reason\": "), json_put(&more, text(reason));
+
+        // A reason belongs to the action (or answer) beside it and goes with it; one that stands alone is the user's.
+        const char *verdict = correcting ? "action" : "answer";
+        bool drop_reason = reason || json_find(in.object, verdict).s;
+        put_row(stdout, in.object, (const char *const[]){ correcting ? "correction" : "answer", verdict,
+                                                          drop_reason ? "reason" : NULL, NULL }, &more);
+    }
+    objects_close(&in);
+    free(y.s), free(more.s);
 }
 
-static bool ask(const char *label, Buf *line)
+static bool ask(const char *label, Buf *line)           // one line from the terminal; false at the end of input
 {
-    char *s = NULL;
-    size_t cap = 0;
-    fprintf(stderr, "%s", label);
-    ssize_t n = getline(&s, &cap, stdin);
-    line->n = 0;
-    while (n > 0 && (s[n - 1] == '\n' || s[n - 1] == '\r')) n--;
-    if (n > 0) buf_add(line, s, (size_t)n);
-    else buf_add(line, "", 0);
-    free(s);
-    return n >= 0 && !feof(stdin);
+    fputs(label, stderr);
+    if (getline(&line->s, &line->cap, stdin) < 0) return false;
+    line->n = strcspn(line->s, "\r\n"), line->s[line->n] = 0;
+    return !feof(stdin);
 }
 
-// answer and correct on a terminal: question in, answer in (or from the upstream model), correction out, until end of input.
+// On a terminal: question in, answer in (or from the upstream model), correction out, until end of input.
 static void converse(Generator *g, Model *upstream, bool correcting)
 {
     Buf x = { 0 }, y_o = { 0 }, y_c = { 0 };
-    fprintf(stderr, "%s End with Ctrl-D.\n", correcting ? upstream ? "An empty answer asks the upstream model." : "Question, then the answer to be corrected." : "Ask.");
+    const char *reason;
+    decoding = g->how;
+    fprintf(stderr, "%s End with Ctrl-D.\n", !correcting ? "Ask." :
+            upstream ? "An empty answer asks the upstream model." : "Question, then the answer to be corrected.");
     while (ask("question x   > ", &x)) {
         if (!x.n) continue;
-        Text q = { x.s, x.n };
-        if (!correcting) { answer_with(g, q, &y_o), printf("%s\n", y_o.s); continue; }
-        if (!ask("answer y_o   > ", &y_o)) break;
-        const char *reason;
-        if (!y_o.n && upstream) {
-            reason = composed_policy(upstream, g->m, q, &y_o, &y_c);
-            fprintf(stderr, "answer y_o   = %s\n", y_o.s);
-        } else reason = correct_with(g, q, (Text){ y_o.s, y_o.n }, &y_c);
-        printf("correction   = ");
-        show_diff(stdout, (Text){ y_o.s, y_o.n }, (Text){ y_c.s, y_c.n }, use_color(stdout));
-        show_verdict(stdout, (Text){ y_o.s, y_o.n }, (Text){ y_c.s, y_c.n }, reason);
+        if (correcting && !ask("answer y_o   > ", &y_o)) break;
+        if (!correcting) answer_with(g, contents(&x), &y_o), put_line(stdout, "", contents(&y_o));
+        else if (upstream && !y_o.n) {
+            reason = composed_policy(upstream, g->m, contents(&x), &y_o, &y_c);
+            put_line(stderr, "answer y_o   = ", contents(&y_o));
+        } else reason = correct_with(g, contents(&x), contents(&y_o), &y_c);
+        if (correcting) show_correction("correction   = ", "", contents(&y_o), contents(&y_c), reason);
         fflush(stdout);
     }
     fputc('\n', stderr);
     free(x.s), free(y_o.s), free(y_c.s);
 }
 
-// Adds answer or correction and action to every row of the input.
-static void filter(Generator *g, const char *path, bool correcting, bool diff)
+// --question, and for `correct` --answer: the text alone on stdout, with --diff the diff and the verdict.
+static void reply_once(Generator *g, const Options *o, bool correcting)
 {
-    Objects in;
-    Text object;
-    Buf x = { 0 }, y_o = { 0 }, y_c = { 0 }, more = { 0 };
-    objects_open(&in, path);
-    while (next_object(&in, &object)) {
-        Text q = get_text(&in, object, "question", &x);
-        more.n = 0;
-        if (!correcting) {
-            const char *reason = answer_with(g, q, &y_o);
-            buf_puts(&more, "\"answer\": "), json_put(&more, (Text){ y_o.s, y_o.n });
-            if (reason) buf_puts(&more, ", \"reason\": "), json_put(&more, text(reason));
-            put_row(stdout, object, "answer", "answer", &more);
-            continue;
-        }
-        Text a = get_text(&in, object, "answer", &y_o), raw = json_find(object, "answer");
-        const char *reason = correct_with(g, q, a, &y_c);
-        Text c = { y_c.s, y_c.n };
-        bool copied = same(a, c);
-        buf_puts(&more, "\"correction\": ");
-        if (copied) buf_add(&more, raw.s, raw.n);       // byte for byte, however it was written
-        else json_put(&more, c);
-        buf_puts(&more, copied ? ", \"action\": \"copy\"" : ", \"action\": \"correct\"");
-        if (reason) buf_puts(&more, ", \"reason\": "), json_put(&more, text(reason));
-        if (diff) {
-            printf("x    %s\ny_o  %s\ny_c  ", x.s, y_o.s);
-            show_diff(stdout, a, c, use_color(stdout)), printf("     "), show_verdict(stdout, a, c, reason), putchar('\n');
-            flush_results();
-        }
-        else put_row(stdout, object, "correction", "action", &more);
+    Buf out = { 0 };
+    Text x = text(o->question), y_o = o->answer ? text(o->answer) : NONE;
+    const char *reason = correcting ? correct_with(g, x, y_o, &out) : answer_with(g, x, &out);
+    if (correcting && o->diff) show_correction("", "", y_o, contents(&out), reason);
+    else {
+        fwrite(out.s, 1, out.n, stdout), putchar('\n');
+        if (reason && correcting) show_verdict(stderr, y_o, contents(&out), reason);
+        else if (reason) fprintf(stderr, "aligner: %s\n", reason);
     }
-    objects_close(&in);
-    free(x.s), free(y_o.s), free(y_c.s), free(more.s);
+    free(out.s);
 }
 
-// `answer` and `correct`.
+// `answer` and `correct`. The objective inside the file tells which of the two a model can do; a file from elsewhere
+// has none and is taken at its word.
 static void run_generate(const Options *o, bool correcting)
 {
-    Model m, upstream;
+    Model m, upstream = { 0 };
     Generator g;
-    Decoding how = o->how;
-    how.seed = (uint64_t)o->seed;
-    model_load(&m, need_word(o, 1, "a model"));
-    if (correcting && !strcmp(m.objective, "sft")) DIE("%s was trained by `train sft`: it answers, it does not correct; use `answer`", o->word[1]);
-    if (!correcting && (!strcmp(m.objective, "aligner") || !strcmp(m.objective, "warmup")))
-        DIE("%s is an Aligner: it corrects answers, it does not give them; use `correct`", o->word[1]);
-    if (!m.template) DIE("%s has no prompt template inside; models made by `train` have one; `sample` continues raw text", o->word[1]);
+    const char *path = need_word(o, 1, "a model"), *file = o->n_words > 2 ? o->word[2] : NULL;
+    model_load(&m, path);
+    CHECK(!correcting || !is(m.objective, "sft"),
+          "%s was trained by `train sft`: it answers, it does not correct; use `answer`", path);
+    CHECK(correcting || (!is(m.objective, "aligner") && !is(m.objective, "warmup")),
+          "%s is an Aligner: it corrects answers, it does not give them; use `correct`", path);
+    CHECK(m.template, "%s has no prompt template inside; models made by `train` have one; `sample` continues raw text",
+          path);
+    if (o->question && correcting && !o->answer) usage_error("--question needs --answer here");
     if (o->upstream) model_load(&upstream, o->upstream);
-    generator_init(&g, &m, how);
+    generator_init(&g, &m, o->how);
     double start = seconds();
-    if (o->question) {
-        Buf out = { 0 };
-        Text x = text(o->question), y_o = o->answer ? text(o->answer) : NONE;
-        if (correcting && !o->answer) usage_error("--question needs --answer here");
-        const char *reason = correcting ? correct_with(&g, x, y_o, &out) : answer_with(&g, x, &out);
-        if (o->diff && correcting) show_diff(stdout, y_o, (Text){ out.s, out.n }, use_color(stdout));
-        else fwrite(out.s, 1, out.n, stdout), putchar('\n');
-        if (!correcting && reason) fprintf(stderr, "aligner: %s\n", reason);
-        if (correcting && (o->diff || reason)) show_verdict(o->diff ? stdout : stderr, y_o, (Text){ out.s, out.n }, reason);
-        free(out.s);
-    } else if (o->n_words < 3 && isatty(0) && isatty(1)) converse(&g, o->upstream ? &upstream : NULL, correcting);
-    else filter(&g, o->n_words > 2 ? o->word[2] : NULL, correcting, o->diff);
-    double s = seconds() - start;
-    if (!o->train.quiet && !isatty(0) && !o->question) fprintf(stderr, "%ld tokens, %ld of them copied from the draft, in %ld passes, %.1f s\n", g.tokens, g.copied, g.passes, s);
-    generator_free(&g), model_free(&m);
-    if (o->upstream) model_free(&upstream);
+    if (o->question) reply_once(&g, o, correcting);
+    else if (!file && isatty(0) && isatty(1)) converse(&g, o->upstream ? &upstream : NULL, correcting);
+    else filter(&g, file, correcting, o->diff);
+    if (!o->train.quiet && !isatty(0) && !o->question)
+        fprintf(stderr, "%ld tokens, %ld of them copied from the draft, in %ld passes, %.1f s\n", g.tokens, g.copied,
+                g.passes, seconds() - start);
+    generator_free(&g), model_free(&m), model_free(&upstream);
 }
 
-static double percent(long n, long of) { return of ? 100.0 * (double)n / (double)of : 0; }
+/* ------------------------------------------------------------------------------------------------------------
+   Examining a model. */
 
-static void show_tally(const Tally *t, bool json)
+// The tallies by "category", in the order in which they occur; the first one is over all rows.
+typedef struct { Tally *a; size_t n, cap; } Tallies;
+
+static Tally *tally_of(Tallies *t, Text name)
 {
-    long wrong = t->correct - t->right - t->missed, n = t->copy + t->correct;
-    if (json) printf("\"copy\": {\"rows\": %ld, \"exact\": %ld}, \"correct\": {\"rows\": %ld, \"exact\": %ld, \"missed\": %ld, \"wrong\": %ld}, \"degree\": %.4f",
-                     t->copy, t->exact, t->correct, t->right, t->missed, wrong, n ? t->degree / (double)n : 0);
-    else printf("%-12s to copy: %5ld rows, %6.2f %% exact;  to correct: %5ld rows, %6.2f %% exact, %6.2f %% wrong, %6.2f %% missed;  D_L %.3f\n", t->name.s,
-                t->copy, percent(t->exact, t->copy), t->correct, percent(t->right, t->correct), percent(wrong, t->correct), percent(t->missed, t->correct),
-                n ? t->degree / (double)n : 0);
+    for (size_t k = 1; k < t->n; k++) if (same(name, contents(&t->a[k].name))) return &t->a[k];
+    t->a = grow(t->a, sizeof *t->a, &t->cap, t->n + 1);
+    t->a[t->n] = (Tally){ 0 };
+    buf_add(&t->a[t->n].name, name.s, name.n);
+    return &t->a[t->n++];
 }
 
-// Loss a target token, then greedy corrections against the gold ones, also by "category" where rows carry one.
+// Greedy corrections of the rows of a file against the gold ones.
+static void examine(Generator *g, const char *path, Tallies *tallies)
+{
+    Objects in;
+    Triple t;
+    Buf y_c = { 0 }, name = { 0 };
+    objects_open(&in, path);
+    while (next_row(&in, NEED_X | NEED_Y_O | NEED_Y_C, &t)) {
+        Text raw = json_find(in.object, "category");
+        correct_with(g, t.x, t.y_o, &y_c);
+        tally(&tallies->a[0], &g->m->tok, t.y_o, t.y_c, contents(&y_c));
+        if (!raw.n || *raw.s != '"') continue;          // no category, or none that is a text
+        Text category = get_text(&in, in.object, "category", &name);
+        tally(tally_of(tallies, category), &g->m->tok, t.y_o, t.y_c, contents(&y_c));
+    }
+    objects_close(&in);
+    free(y_c.s), free(name.s);
+}
+
+// The report of `eval`: lines, or one JSON object.
+static void show_eval(const Tallies *t, const Rows *rows, double loss, bool json)
+{
+    long targets = 0;
+    for (size_t i = 0; i < rows->n; i++) targets += rows->row[i].n - rows->row[i].n_condition;
+    if (!json) {
+        printf("%zu rows, %ld target tokens: loss %.4f a token, perplexity %.3f\n", rows->n, targets, loss, exp(loss));
+        for (size_t k = 0; k < t->n; k++) if (t->a[k].copy + t->a[k].correct) show_tally(&t->a[k], false);
+        return;
+    }
+    printf("{\"rows\": %zu, \"target_tokens\": %ld, \"loss\": %.6f, ", rows->n, targets, loss);
+    show_tally(&t->a[0], true);
+    printf(", \"categories\": {");
+    for (size_t k = 1; k < t->n; k++) {
+        Buf key = { 0 };
+        json_put(&key, contents(&t->a[k].name));
+        printf("%s%s: {", k > 1 ? ", " : "", key.s), show_tally(&t->a[k], true), putchar('}');
+        free(key.s);
+    }
+    puts("}}");
+}
+
+// `eval`: the loss a target token; for what corrects, also what it does, against the gold corrections.
 static void run_eval(const Options *o)
 {
     Model m;
     Generator g;
+    Batch b;
     Rows rows = { 0 };
-    Tally all = { .name = { .s = "all" } }, *category = NULL;
-    size_t n_categories = 0, room = 0;
-    Buf x = { 0 }, y_o = { 0 }, gold = { 0 }, y_c = { 0 }, name = { 0 };
-    int longest, T;
-    TrainOptions t = { .batch = 16 };
+    Tallies tallies = { 0 };
     model_load(&m, need_word(o, 1, "a model"));
     if (!o->train.n_data) usage_error("`eval` needs --data");
-    for (int i = 0; i < o->train.n_data; i++) rows_load(&rows, &m, o->train.data[i], strcmp(m.objective, "sft") ? aligner : sft, false);
-    T = largest_batch(&rows, &t, &longest);
-    Batch b;
-    long targets = 0;
-    for (size_t i = 0; i < rows.n; i++) targets += rows.row[i].n - rows.row[i].n_condition;
+    bool answers = is(m.objective, "sft");
+    for (int i = 0; i < o->train.n_data; i++) rows_load(&rows, &m, o->train.data[i], answers ? sft : aligner, false);
+    int longest = longest_row(&rows), T = 16 * longest;
     batch_alloc(&b, T, T, T);
     acts_reserve(&m, T, T, longest, false);
     double *nll = zalloc((size_t)T, sizeof *nll), loss = mean_loss(&m, &rows, &b, T, nll);
 
     generator_init(&g, &m, GREEDY);
-    for (int i = 0; i < o->train.n_data && strcmp(m.objective, "sft"); i++) {
-        Objects in;
-        Text object;
-        objects_open(&in, o->train.data[i]);
-        while (next_object(&in, &object)) {
-            Text q = get_text(&in, object, "question", &x), a = get_text(&in, object, "answer", &y_o), c = get_text(&in, object, "correction", &gold);
-            correct_with(&g, q, a, &y_c);
-            tally(&all, &m.tok, a, c, (Text){ y_c.s, y_c.n });
-            Text raw = json_find(object, "category");
-            if (!raw.n || *raw.s != '"') continue;
-            Text kind = get_text(&in, object, "category", &name);
-            size_t k = 0;
-            while (k < n_categories && !same(kind, (Text){ category[k].name.s, category[k].name.n })) k++;
-            category = grow(category, sizeof *category, &room, k + 1);
-            if (k == n_categories) category[n_categories++] = (Tally){ .name = name }, name = (Buf){ 0 };
-            tally(&category[k], &m.tok, a, c, (Text){ y_c.s, y_c.n });
-        }
-        objects_close(&in);
-    }
-    if (o->json) {
-        printf("{\"rows\": %zu, \"target_tokens\": %ld, \"loss\": %.6f, ", rows.n, targets, loss);
-        show_tally(&all, true);
-        printf(", \"categories\": {");
-        for (size_t k = 0; k < n_categories; k++) {
-            Buf key = { 0 };
-            json_put(&key, (Text){ category[k].name.s, category[k].name.n });
-            printf("%s%s: {", k ? ", " : "", key.s), show_tally(&category[k], true), putchar('}');
-            free(key.s);
-        }
-        puts("}}");
-    } else {
-        printf("%zu rows, %ld target tokens: loss %.4f a token, perplexity %.3f\n", rows.n, targets, loss, exp(loss));
-        if (all.copy + all.correct) show_tally(&all, false);
-        for (size_t k = 0; k < n_categories; k++) show_tally(&category[k], false);
-    }
-    generator_free(&g), batch_free(&b), rows_free(&rows), model_free(&m);
-    for (size_t k = 0; k < n_categories; k++) free(category[k].name.s);
-    free(category), free(nll), free(x.s), free(y_o.s), free(gold.s), free(y_c.s), free(name.s);
+    tally_of(&tallies, text("all"));
+    for (int i = 0; i < o->train.n_data && !answers; i++) examine(&g, o->train.data[i], &tallies);
+    show_eval(&tallies, &rows, loss, o->json);
+    for (size_t k = 0; k < tallies.n; k++) free(tallies.a[k].name.s);
+    free(tallies.a), free(nll), generator_free(&g), batch_free(&b), rows_free(&rows), model_free(&m);
 }
 
+// `sample`: no prompt, no template; the text goes on. It works for any model that model_load reads.
 static void run_sample(const Options *o)
 {
     Model m;
     Generator g;
     Ids prompt = { 0 }, out = { 0 };
     Decoding how = o->how;
-    how.seed = (uint64_t)o->seed;
     if (!how.max_tokens) how.max_tokens = 256;
     model_load(&m, need_word(o, 1, "a model"));
     ids_add(&prompt, BOS);
@@ -3004,49 +3523,54 @@ static void run_sample(const Options *o)
     free(all.s), free(prompt.a), free(out.a), generator_free(&g), model_free(&m);
 }
 
+// `tokens`: a text as the model sees it, or a whole row with the border between condition and target.
 static void run_tokens(const Options *o)
 {
     Model m = { 0 };
-    Ids ids = { 0 };
-    int n_condition = -1;
+    Row r = { 0 };
     const char *path = need_word(o, 1, "a model or a tokenizer.bin");
     size_t n = strlen(path);
-    if (n > 4 && !strcmp(path + n - 4, ".bin")) tokenizer_load(&m.tok, path);
+    if (!o->question && !o->text) usage_error("`tokens` needs --text or --question");
+    if (n > 4 && is(path + n - 4, ".bin")) tokenizer_load(&m.tok, path);
     else model_load(&m, path);
     if (o->question) {
         if (!m.template) set_template(&m, o->train.prompt ? o->train.prompt : "default");
         Triple t = { text(o->question), text(o->answer ? o->answer : ""), text(o->correction ? o->correction : "") };
-        Row r = o->correction ? aligner(&m, t) : o->answer && strcmp(m.objective, "sft") ? warmup(&m, t) : sft(&m, t);
-        ids.a = r.ids, ids.n = r.n, n_condition = r.n_condition;
-    } else if (o->text) ids_add(&ids, BOS), encode(&m.tok, text(o->text), &ids);
-    else usage_error("`tokens` needs --text or --question");
-    for (int i = 0; i < ids.n; i++) {
+        r = o->correction ? aligner(&m, t) : o->answer && !is(m.objective, "sft") ? warmup(&m, t) : sft(&m, t);
+    } else {
+        Ids ids = { 0 };
+        ids_add(&ids, BOS), encode(&m.tok, text(o->text), &ids);
+        r = (Row){ ids.a, 0, ids.n };
+    }
+    for (int i = 0; i < r.n; i++) {
         Buf piece = { 0 };
-        json_put(&piece, m.tok.piece[ids.a[i]]);
-        printf("%d\t%s%s\n", ids.a[i], piece.s, n_condition < 0 ? "" : i < n_condition ? "\tcondition" : "\ttarget");
+        json_put(&piece, m.tok.piece[r.ids[i]]);
+        printf("%d\t%s%s\n", r.ids[i], piece.s, !o->question ? "" : i < r.n_condition ? "\tcondition" : "\ttarget");
         free(piece.s);
     }
-    free(ids.a), model_free(&m);
+    free(r.ids), model_free(&m);
 }
 
+// `info`: what is in a file.
 static void run_info(const Options *o)
 {
     Model m;
     model_load(&m, need_word(o, 1, "a model"));
     const Config *c = &m.c;
-    printf("dim %d, layers %d, heads %d, key/value heads %d, hidden %d, context %d, vocabulary %d, head %s\n", c->C, c->L, c->H, c->H_kv, c->F,
-           c->context, c->V, c->tied ? "tied" : "untied");
+    printf("dim %d, layers %d, heads %d, key/value heads %d, hidden %d, context %d, vocabulary %d, head %s\n",
+           c->C, c->L, c->H, c->H_kv, c->F, c->context, c->V, c->tied ? "tied" : "untied");
     printf("%zu parameters in %zu tensors, %.1f MB as f32\n", m.n_params, m.n_tensors, (double)m.n_params * 4e-6);
-    if (*m.objective) printf("trained as %s, %ld steps\n", m.objective, m.step);
-    if (m.template) printf("prompt: %s\nprompt without answer: %s\n", m.template, m.template_sft);
+    if (*m.objective) printf("trained as "), put_plain(stdout, text(m.objective)), printf(", %ld steps\n", m.step);
+    if (m.template) put_line(stdout, "prompt: ", text(m.template));
+    if (m.template) put_line(stdout, "prompt without answer: ", text(m.template_sft));
     model_free(&m);
 }
 
 #ifndef ALIGNER_NO_MAIN
 int main(int argc, char **argv)
 {
-    Options o = { .how = GREEDY, .seed = 1, .train = { .dim = 128, .layers = 3, .heads = 4, .context = 256, .batch = 16, .lr = 1e-3,
-                  .lr_warmup = 0.03, .clip = 1.0 } };
+    Options o = { .how = GREEDY, .train = { .dim = 128, .layers = 3, .heads = 4, .context = 256, .batch = 16,
+                                            .lr = 1e-3, .lr_warmup = 0.03, .clip = 1.0, .seed = 1 } };
     parse_options(&o, argc, argv);
     if (!o.n_words) fputs(USAGE, stderr), exit(2);
 #ifdef _OPENMP
@@ -3054,14 +3578,14 @@ int main(int argc, char **argv)
     if (o.threads) omp_set_num_threads(o.threads);
 #endif
     const char *command = o.word[0];
-    if (!strcmp(command, "tokenizer")) run_tokenizer(&o);
-    else if (!strcmp(command, "train")) run_train(&o);
-    else if (!strcmp(command, "answer")) run_generate(&o, false);
-    else if (!strcmp(command, "correct")) run_generate(&o, true);
-    else if (!strcmp(command, "eval")) run_eval(&o);
-    else if (!strcmp(command, "sample")) run_sample(&o);
-    else if (!strcmp(command, "tokens")) run_tokens(&o);
-    else if (!strcmp(command, "info")) run_info(&o);
+    if (is(command, "tokenizer")) run_tokenizer(&o);
+    else if (is(command, "train")) run_train(&o);
+    else if (is(command, "answer")) run_generate(&o, false);
+    else if (is(command, "correct")) run_generate(&o, true);
+    else if (is(command, "eval")) run_eval(&o);
+    else if (is(command, "sample")) run_sample(&o);
+    else if (is(command, "tokens")) run_tokens(&o);
+    else if (is(command, "info")) run_info(&o);
     else usage_error("there is no command \"%s\"", command);
     flush_results();
     return 0;
@@ -3072,15 +3596,16 @@ int main(int argc, char **argv)
 
    Copyright (c) 2026 the authors of aligner.c
 
-   Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation
-   files (the "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy,
-   modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the
-   Software is furnished to do so, subject to the following conditions:
+   Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
+   documentation files (the "Software"), to deal in the Software without restriction, including without limitation
+   the rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and
+   to permit persons to whom the Software is furnished to do so, subject to the following conditions:
 
-   The above copyright notice and this permission notice shall be included in all copies or substantial portions of the
-   Software.
+   The above copyright notice and this permission notice shall be included in all copies or substantial portions of
+   the Software.
 
-   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
-   WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
-   COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE,
-   ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE. */
+   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO
+   THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+   AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF
+   CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS
+   IN THE SOFTWARE. */

@@ -144,6 +144,13 @@ ok "... byte for byte" grep -q -F "\"correction\": $long," "$t/out"
 correct --max-tokens 2 < "$rows"
 ok "no room for the correction: copies with a reason" [ "$(grep -c '"action": "copy", "reason": ' "$t/out")" = 4 ]
 
+echo '{"question": "The sky?", "answer": "It is blue.", "reason": "mine"}' | correct
+ok "a reason of the user's own stays" out '"reason": "mine", "correction": "It is blue.", "action": "copy"\}$'
+echo '{"question": "The sky?", "answer": "It is blue.", "reason": "old", "action": "copy"}' | correct
+ok "a reason beside an old action goes with it" [ "$(grep -c reason "$t/out")" = 0 ]
+sed 's/"n": \[1\]/"reason": "mine"/' "$t/long.jsonl" | correct
+ok "there is one reason a row" [ "$(grep -o '"reason"' "$t/out" | wc -l)" = 1 ]
+
 timeout 60 "$aligner" answer "$t/sft.gguf" < "$rows" > "$t/out" 2> "$t/err"
 ok "answer: one line for one" lines 4 "$t/out"
 ok "answer: what it learnt" out '^{"id": 1, .*"category": "sums", "answer": "It is five."}$'
@@ -157,6 +164,10 @@ usage correct "$model" --question "The grass?"
 code 0 correct "$model" "$rows" --diff; ok "--diff marks what changed" out '\[-five.-\].*\{\+four.\+\}'
 ok "--diff says copied" out 'copied'
 ok "no colour in a pipe" [ "$(tr -cd '\033' < "$t/out" | wc -c)" -eq 0 ]
+echo '{"question": "q\u0007", "answer": "\u001b[31ma"}' | correct --diff
+ok "--diff: no control codes of the input reach the terminal" [ "$(tr -cd '\033\007' < "$t/out" | wc -c)" -eq 0 ]
+code 0 train sft $tiny --data "$rows" --out "$t/x.gguf" --steps 1 --quiet --prompt "$(printf '\033[31m{question} {answer}')"
+code 0 info "$t/x.gguf"; ok "info: no control codes of the template reach the terminal" out '^prompt: \[31m\{question\}'
 code 1 correct "$t/sft.gguf" "$rows"; code 1 answer "$model" "$rows"; code 1 correct "$model" "$t/none.jsonl"
 
 mkfifo "$t/in"                          # the answer comes before the input ends
@@ -256,6 +267,8 @@ if python3 -c 'import pty, os; os.waitstatus_to_exitcode' 2> /dev/null; then
     ok "... and is corrected or copied" out 'correction   = It is blue'
     printf 'The grass?\nIt is red.\n%s\n\n' "$(printf 'long %.0s' {1..60})" | terminal "NO_COLOR=1 $aligner correct $model --upstream $t/sft.gguf"
     ok "where the upstream model finds no end, no older correction is shown" [ "$(grep -c green "$t/out")" = 1 ]
+    printf 'The sky?\n\n' | terminal "$aligner correct $model --upstream $t/sft.gguf --max-tokens 1"
+    ok "the sampling options hold for the upstream model, too" out 'no end'
     printf '' | terminal "$aligner train aligner $tiny --data $rows --out $t/x.gguf --steps 20 --batch 4"
     ok "a live line with an ETA" out 'ETA'
 else echo "skipped: no python3 with pty for the conversation"; fi

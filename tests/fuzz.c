@@ -94,7 +94,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (!setjmp(back)) read_file((char)data[0]);
     if (rows.f) {
         FILE *open = rows.f;
-        char *line = rows.line;
+        char *line = rows.text.s;
         rows = (Objects){ 0 };
         fclose(open);
         forget(line), (free)(line);     // getline's own, or ours

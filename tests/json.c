@@ -164,7 +164,7 @@ static bool round_trip(Text t)
     Buf raw = { 0 }, back = { 0 }, want = { 0 }, clean = { 0 };
     json_put(&raw, t);
     repair(t, &want), repair((Text){ raw.s, raw.n }, &clean);
-    bool ok = json_skip(raw.s, raw.s + raw.n, 0) == raw.s + raw.n && json_text((Text){ raw.s, raw.n }, &back)
+    bool ok = json_skip(raw.s, 0) == raw.s + raw.n && json_text((Text){ raw.s, raw.n }, &back)
               && same((Text){ back.s, back.n }, (Text){ want.s, want.n })
                   && same((Text){ raw.s, raw.n }, (Text){ clean.s, clean.n });
     for (size_t i = 0; i < raw.n; i++) ok = ok && (uint8_t)raw.s[i] >= 32 && raw.s[i] != 127;
@@ -203,7 +203,7 @@ static bool puts_row(const char *object, const char *more, const char *want)
     Buf b = { 0 };
     FILE *f = fopen(path, "w+b");
     buf_puts(&b, more);
-    put_row(f, text(object), "correction", "action", &b);
+    put_row(f, text(object), (const char *const[]){ "correction", "action", NULL }, &b);
     rewind(f);
     line[fread(line, 1, sizeof line - 1, f)] = 0;
     bool ok = !strcmp(line, want);

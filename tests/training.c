@@ -195,7 +195,7 @@ static void drawing(void)
             draw_batch(&b, &r, order, &s, &o);
             for (int k = 0, run = 0; k < b.n_out; k++, longest = run > longest ? run : longest)
                 run = k && b.out[k] == b.out[k - 1] + 1 ? run + 1 : 1;
-            OK(b.n == 4 && longest <= s.bound, "a target of %d tokens where %d are allowed", longest, s.bound);
+            OK(b.n == 4 && longest <= s.bound, "a target of %d tokens where %ld are allowed", longest, s.bound);
         }
     batch_free(&b), rows_free(&r);
 }
