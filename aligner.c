@@ -1349,6 +1349,11 @@ static void model_free(Model *m)
 // Initial weights, the same on every machine for the same seed: norms 1, embeddings N(0, 1/C) (a tied head then starts
 // with logits of size one), matrices N(0, 1/(3 cols)): a sum of `cols` such terms has variance 1/3 of its input's, so
 // that many layers one after the other do not blow it up.
+//
+// One matrix is not drawn: in the last layer Wo = Wv^T, head by head. What a head reads there it then hands on nearly as
+// it was (Wv^T Wv is close to a multiple of the identity), and a tied classifier takes it for the same token: wherever
+// the last layer looks, it copies. What is left to learn is where to look, and copying is learnt several times sooner
+// (a mimetic initialisation: Trockman and Kolter, arXiv 2305.09828). A pretrained base model brings this along.
 static void model_init(Model *m, uint64_t seed)
 {
     for (size_t i = 0; i < m->n_tensors; i++) {
@@ -1359,6 +1364,13 @@ static void model_init(Model *m, uint64_t seed)
             double u = 1.0 - random_unit(&seed), v = random_unit(&seed);       // Box-Muller: of two uniform one normal
             *w = (float)(std * sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v));
         }
+    }
+    const Config *c = &m->c;
+    const LayerAt *last = &m->layer[c->L - 1];
+    const float *Wv = m->params + last->qkv + (size_t)(c->C + kv_dim(c)) * c->C;
+    for (int j = 0; j < c->C; j++) {                    // column j of Wo belongs to output j of the heads, and so to
+        int hs = head_size(c), row = j / hs / (c->H / c->H_kv) * hs + j % hs;  // this row of Wv: queries share values
+        for (int i = 0; i < c->C; i++) m->params[last->o + (size_t)i * c->C + j] = Wv[(size_t)row * c->C + i];
     }
 }
 
@@ -3245,7 +3257,7 @@ static void model_from_scratch(Model *m, const TrainOptions *t)
     tokenizer_load(&m->tok, t->tokenizer);
     m->c = (Config){ .V = m->tok.V, .C = t->dim, .L = t->layers, .H = t->heads, .context = t->context, .tied = t->tied,
                      .H_kv = t->kv_heads ? t->kv_heads : t->heads, .F = t->hidden ? t->hidden : t->dim * 11 / 4,
-                     .eps = 1e-5f, .theta = 10000.0f };
+                     .eps = 1e-5f, .theta = 1e5f };     // short texts: fewer fast pairs, more that tell tokens apart
     config_check(&m->c, "the shape asked for");
     model_alloc(m);
     model_init(m, (uint64_t)t->seed);
