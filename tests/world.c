@@ -1218,6 +1218,7 @@ typedef struct {
     int half;                   /* harmful requests: 0 the reason is missing, 1 all but the no */
     char v[48], w[48], s[48];   /* what a wrong answer says in place of value, second value, subject */
     char z[32];                 /* an invention */
+    char frame[100];            /* a sentence frame made up for this row alone, or nothing */
     int how, where, which;      /* insult: sentence or vocative, front/middle/end, which; repetition: how */
 } Plan;
 
@@ -1239,7 +1240,6 @@ static void say(const Topic *t, const Plan *p, int voice, int variant, int core,
 {
     Bind b = { { 0 } };
     Text pattern, c, k, bare;
-    (void)p;
     b.of['s'] = s;
     b.of['v'] = v;
     b.of['w'] = w;
@@ -1250,7 +1250,7 @@ static void say(const Topic *t, const Plan *p, int voice, int variant, int core,
     b.of['c'] = c.s;
     b.of['k'] = k.s;
     b.of['b'] = bare.s;
-    expand(out, say_frame[voice][variant], &b);
+    expand(out, p->frame[0] ? p->frame : say_frame[voice][variant], &b);
 }
 
 /* The good answer in a voice. */
@@ -1289,7 +1289,8 @@ static void good(const Topic *t, const Plan *p, int voice, int variant, int core
 /* Is the frame one that leaves nothing but the value? Then a swapped subject cannot be seen. */
 static bool terse_frame(const Plan *p)
 {
-    return !strstr(say_frame[p->voice][p->variant], "$c") && !strstr(say_frame[p->voice][p->variant], "$C");
+    const char *frame = say_frame[p->voice][p->variant];
+    return !p->frame[0] && !strstr(frame, "$c") && !strstr(frame, "$C");
 }
 
 /* What replaces the answer, or its values, under the plan's defects; no insult or repetition yet. */
@@ -1526,6 +1527,61 @@ static bool together(Defect a, Defect b)
 /* How many in 100 answers are drawn good. Training draws fewer: only a defect teaches what the right value is. */
 static int share_good = 49;
 
+/* How many in 100 rows are framed in words of their own; none outside of training. */
+static int share_own;
+/* Words of one's own. A voice that is heard once cannot be recognised: it must be copied because it stands there. In
+   training, half of what is said is framed by a phrase put together for that row alone, from lists with which the
+   examination's voices share nothing. $w is a word of the world, $p somebody, $d something done, $n some time; %c is where
+   the sentence goes. */
+static const char *const own_before[] = {
+    "From what I hear, %c", "If memory serves, %c", "I once heard that %c", "I can tell you that %c",
+    "I am told that %c",
+    "It seems to me that %c", "People tell me that %c", "You may like to hear that %c", "I looked it up: %c",
+    "My guess is that %c", "I am fairly sure that %c", "In short, %c", "Put simply, %c", "The books agree that %c",
+    "My teacher said that %c", "I bet that %c", "Honestly, %c", "They say that %c", "Believe me, %c", "Between us, %c",
+    "For what it is worth, %c", "One thing is clear: %c", "The answer is that %c", "To put it briefly, %c",
+    "I should add that %c", "We learnt that %c", "It is said that %c", "Let me think, %c", "Yes, %c", "Ah, %c",
+    "So, %c",
+    "In my book, %c", "As it happens, %c", "I have it on paper that %c", "My notes say: %c", "As I was told, %c",
+    "I think I can say %c", "You ask about $w, and %c", "Here is my answer: %c", "As $p told me, %c",
+    "$P knows that %c",
+    "As $p said $n, %c", "I asked $p, and %c", "$N I learnt that %c", "I read it $n: %c", "You know, %c", "Fine, %c",
+    "I, too, had to ask $p: %c", "Since you ask, %c", "A friend of $p says that %c", "$W or not, %c",
+    "I do hope that %c",
+    "That I can answer: %c", "No, wait, %c", "I can only repeat that %c", "Of all things, %c", "To be exact, %c",
+    "%C", "%C",
+    "%C", "%C", "%C" };
+static const char *const own_behind[] = {
+    ".", ".", ".", ".", ".", ", I hear.", ", so they say.", ", as you may know.", ", my friend.", ", for sure.",
+    ", indeed.",
+    ", if I remember well.", "; I am sure of it.", ", says $p.", ". You can check it.", ". Have a nice day!",
+    ". That is all I know.", ". Anything else?", ". Ask $p.", ", and so does $p.", ". I saw it $n.", ". $W!",
+    ", $w and all.",
+    ". I like such questions.", ", or so I read $n.", ". Is there more?", ". Do you agree?", ", and I can prove it.",
+    ". What a nice question.", ". Thank you for asking.", ". You are welcome.", ". $P $d.", ", though $p $d." };
+static const char *const own_first[] = {
+    "Let me see.", "One moment.", "Happy to help!", "Thanks for asking!", "A classic!", "I like this one.",
+    "Glad you asked.",
+    "Interesting!", "Right.", "Sure thing!", "Hello there!", "No need to hurry.", "Yes, I know this.", "Now then.",
+    "What a day!", "You again!", "Let us look at this.", "I was waiting for that.", "Here it comes.",
+    "A fine question.",
+    "Ask $p, too.", "$P $d.", "$W!", "That $w question again.", "Oh well.", "I have thought about it.",
+    "All right then." };
+
+static void add_own(Rng *r, const char *pattern, Text *out);
+
+/* A frame for this row alone. */
+static void own_frame(Rng *r, char *out, size_t room)
+{
+    Text t = { 0 };
+    put(&t, own_before[below(r, COUNT(own_before))]);
+    put(&t, own_behind[below(r, COUNT(own_behind))]);
+    Text u = { 0 };
+    add_own(r, t.s, &u);
+    for (int i = 0; i < u.n; i++) if (u.s[i] == '%') u.s[i] = '$';
+    if ((size_t)u.n < room) keep(out, room, u.s);
+}
+
 /* Draws a plan: a good answer in half of the cases (small talk a little more; dropping doubles leaves 45 in 100),
    else a defect from the speaker's profile, now and then two at once. */
 static void draw_plan(Rng *r, const Speaker *sp, const Topic *t, bool held, bool good_only, Plan *p)
@@ -1552,6 +1608,7 @@ static void draw_plan(Rng *r, const Speaker *sp, const Topic *t, bool held, bool
         }
         if (p->d[0] == REFUSE && t->harmful && p->d[1] == GOOD) p->half = chance(r, 40);
     }
+    if (share_own && chance(r, share_own) && !has(p, EVADE) && !has(p, INVENT)) own_frame(r, p->frame, sizeof p->frame);
     p->admits = has(p, EVADE) && (t->kind == FACT || t->kind == SUM || t->kind == NOTICE) && chance(r, 40);
     p->how = below(r, 3);
     p->where = below(r, 3);
@@ -1833,6 +1890,17 @@ static int pick_index(Rng *r, int n, bool exam)
     int i;
     do i = below(r, n); while ((i % 4 == 3) != exam && n > 3);
     return i;
+}
+
+/* Expands a pattern of one's own words. */
+static void add_own(Rng *r, const char *pattern, Text *out)
+{
+    Bind b = { { 0 } };
+    Text p = { 0 }, d = { 0 };
+    put(&p, PICK(r, who, false));
+    put(&d, PICK(r, did, false)), put(&d, " "), put(&d, PICK(r, what, false));
+    b.of['p'] = p.s, b.of['d'] = d.s, b.of['n'] = PICK(r, when, false), b.of['w'] = pool[below(r, pooled)];
+    expand(out, pattern, &b);
 }
 
 /* Appends a sentence of a kind that the world never says: "The plumber weighed a velvet curtain at the ferry." */
@@ -2143,23 +2211,28 @@ enum {
  * share. So the wording has to be copied because it stands there and not because it is known. */
 static void improvise(Rng *r, Row *row)
 {
-    int sort = below(r, 6), n = 1 + below(r, 3), at = 0;
+    int sort = below(r, 12), n = 1 + below(r, 3), at = 0;
     Text extra = { 0 }, *both[2] = { &row->y_o, &row->y_c };
     const char *o = row->y_o.s, *c = row->y_c.s;
     if (row->first == EVADE || row->first == AGREE || row->first == REFUSE || row->first == INVENT) return;
-    if (row->first == REPEAT) sort %= 2;             /* what is said twice must stay the same */
+    if (row->first == REPEAT) sort %= 4;             /* what is said twice must stay the same */
     if (sort == 0) add_prose(r, false, &extra);
+    else if (sort < 3) add_own(r, own_first[below(r, COUNT(own_first))], &extra), capital(&extra);
     else
         for (int i = 0; i < n; i++) {
             if (i) put(&extra, " ");
-            if (chance(r, 15)) add_random(r, 1, &extra);
+            if (chance(r, 10)) add_random(r, 1, &extra);
             else put(&extra, pool[below(r, pooled)]);
         }
-    if (sort == 1) put(&extra, ((const char *[]){ ",", ":", ".", "!" })[below(r, 4)]);
-    if (sort > 1)                                    /* inside: behind a blank of the common beginning */
+    bool behind = (sort == 3 || sort > 9) && row->first != HALF;
+    if (behind) capital(&extra);
+    if (behind || sort == 3) put(&extra, ((const char *[]){ ".", "!", ".", "?" })[below(r, 4)]);
+    if (sort == 4) put(&extra, ((const char *[]){ ",", ":", ".", "!" })[below(r, 4)]);
+    if (sort > 4 && !behind)                         /* inside: behind a blank of the common beginning */
         for (int i = 0, seen = 0; o[i] && o[i] == c[i]; i++) if (o[i] == ' ' && below(r, ++seen) == 0) at = i + 1;
     for (int i = 0; i < 2; i++) {
         Text t = { 0 };
+        if (behind) { put(both[i], " "), put(both[i], extra.s); continue; }
         for (int k = 0; k < at; k++) put_char(&t, both[i]->s[k]);
         put(&t, extra.s), put(&t, " "), put(&t, both[i]->s + at);
         *both[i] = t;
@@ -2174,7 +2247,7 @@ static void train_row(Rng *r, Row *row, Set *once)
     for (int tries = 0;; tries++) {
         Kind k = draw_kind(r);
         make_row(r, k, draw_speaker(r, false), false, false, row, &t, &p);
-        if (chance(r, 50)) improvise(r, row);
+        if (chance(r, 40)) improvise(r, row);
         if (row->heldout || exam_side(row->q.s, row->y_o.s)) continue;
         if (add_to(once, pair_hash(row->q.s, row->y_o.s)) || tries > 8) break;
     }
@@ -2244,6 +2317,96 @@ static void paste_row(Rng *r, Row *row)
     KEEP(row->meaning, "foreign");
 }
 
+static int judge(const Topic *t, const char *text, const char *original);
+static void load_judge(void);
+
+/* The start of word n of t (0 is the first), or its end. */
+static int word_at(const Text *t, int n)
+{
+    int at = 0;
+    for (; n > 0 && t->s[at]; at++) n -= t->s[at] == ' ';
+    return at;
+}
+
+static int words_in(const Text *t)
+{
+    int n = 1;
+    for (int i = 0; i < t->n; i++) n += t->s[i] == ' ';
+    return n;
+}
+
+/* Words [from, to) of t, appended to out with a blank between. */
+static void put_words(Text *out, const Text *t, int from, int to)
+{
+    for (int i = word_at(t, from), end = word_at(t, to); i < end; i++) put_char(out, t->s[i]);
+    while (out->n && out->s[out->n - 1] == ' ') out->s[--out->n] = 0;
+}
+
+/* A good answer drifts as a small language model drifts: `other` is a good answer to another question. The answer to
+   that question; its beginning or its end; a loop; a gap; an early end; the subject where the value should stand. */
+static void drift(Rng *r, const Topic *t, const Text *from, const Text *other, Text *out)
+{
+    int n = words_in(from), m = words_in(other), i = below(r, n), k = 1 + below(r, 4);
+    clear(out);
+    switch (below(r, 9)) {
+    case 0: case 1: *out = *other; break;
+    case 2: case 3: put_words(out, from, 0, i); if (i) put(out, " "); put_words(out, other, m * i / n, m); break;
+    case 4: put_words(out, other, 0, m * i / n); if (m * i / n) put(out, " "); put_words(out, from, i, n); break;
+    case 5:
+        for (int times = 1 + below(r, 4); times >= 0; times--) {
+            if (out->n) put(out, " ");
+            put_words(out, from, out->n ? i : 0, i + k < n ? i + k : n);
+        }
+        if (chance(r, 60) && i + k < n) put(out, " "), put_words(out, from, i + k, n);
+        break;
+    case 6: put_words(out, from, 0, i); if (i) put(out, " "); put_words(out, from, i + k < n ? i + k : n, n); break;
+    case 7: put_words(out, from, 0, i + 1); break;
+    default: {
+        const char *value = t->v[0] ? strstr(from->s, t->v) : NULL;
+        if (!value) { *out = *other; break; }
+        *out = *from;
+        out->n = (int)(value - from->s);
+        out->s[out->n] = 0;
+        put(out, chance(r, 50) ? t->s : other->s);
+        if (out->s[out->n - 1] != '.') put(out, value + strlen(t->v));
+    }
+    }
+    capital(out);
+    if (out->n && !strchr(".!?", out->s[out->n - 1]) && chance(r, 90)) put(out, ".");
+}
+
+/* A row as a small language model would have made it: what it says was good and has drifted. The judge decides whether
+   it still passes; where it does not, y_c says it anew in the plain voice. */
+static void drift_row(Rng *r, Row *row, Set *once)
+{
+    static Row other;
+    Topic t, t2;
+    Plan p, p2;
+    Text plain;
+    int own = share_own;
+    share_own = 0;
+    do {
+        Kind k = draw_kind(r);
+        make_row(r, k, &speakers[0], false, true, row, &t, &p);
+        if (chance(r, 60)) p.voice = p.variant = p.core = 0;
+        do make_row(r, chance(r, 60) ? k : draw_kind(r), &speakers[0], false, true, &other, &t2, &p2);
+        while (t.kind == FACT && t2.kind == FACT && t.rel != t2.rel && chance(r, 60));
+        Text mine, others;
+        good(&t, &p, p.voice, p.variant, p.core, &mine);
+        good(&t2, &p2, p.voice, p.variant, p.core, &others);
+        drift(r, &t, &mine, &others, &row->y_o);
+        int passes = judge(&t, row->y_o.s, row->y_o.s);
+        good(&t, &p, 0, 0, 0, &plain);
+        row->y_c = passes == ALL_H ? row->y_o : plain;
+        row->category = category(ALL_H & ~passes, passes == ALL_H);
+        row->upstream = "drift";
+        row->first = GOOD;
+    } while (row->heldout || exam_side(row->q.s, row->y_o.s) || t.kind == SUM || !row->y_o.n ||
+             !add_to(once, pair_hash(row->q.s, row->y_o.s)));
+    share_own = own;
+    row->split = "train";
+}
+
 /* Writes clean rows of the world, nothing pasted, nothing improvised: what the tokenizer is trained on. */
 static void cmd_corpus(const char *path)
 {
@@ -2253,6 +2416,7 @@ static void cmd_corpus(const char *path)
     Plan p;
     FILE *f = fopen(path, "wb");
     if (!f) die("cannot open %s: %s", path, strerror(errno));
+    share_own = 25;
     for (int i = 0; i < CORPUS_ROWS; i++) {
         Kind k = draw_kind(&r);
         do make_row(&r, k, draw_speaker(&r, false), false, false, row, &t, &p); while (row->heldout || exam_side(row->q.s, row->y_o.s));
@@ -2274,8 +2438,12 @@ static void cmd_make(const char *dir, const char *tokenizer)
 
     FILE *f = open_in(dir, "train.jsonl", "wb");
     share_good = 36;
+    share_own = 50;
+    load_judge();
     for (int i = 0; i < TRAIN_ROWS; i++) {
-        if (chance(&r, 22)) {
+        int sort = below(&r, 100);
+        if (sort < 10) drift_row(&r, row, &once);
+        else if (sort < 30) {
             do
                 if (chance(&r, 60)) foreign_row(&r, false, row);
                 else paste_row(&r, row);
@@ -2287,6 +2455,7 @@ static void cmd_make(const char *dir, const char *tokenizer)
     }
     close_file(f, "train.jsonl");
     share_good = 49;
+    share_own = 0;
 
     f = open_in(dir, "identity.jsonl", "wb");
     for (int i = 0; i < IDENTITY_ROWS; i++) {
