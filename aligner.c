@@ -3000,16 +3000,18 @@ static bool answer_to(Model *pi, Text x, Buf *y_o)
        reward      - log sigmoid(r(y_c) - r(y_o))                           none: the derivative goes to one logit
        rlhf        - E R,  R = r(y) - kl log(pi(y | x) / ref(y | x))        (R - mean R of the other answers) / answers
 
-   What is in memory. Adam keeps 16 bytes a trained parameter either way: mixed precision has 2 for the weight, 2 for
-   its gradient and 4 each for master copy and two moments; this file has 4 each for weight, gradient and two moments. A
-   frozen parameter costs 2 bytes there and 4 here. In bytes a parameter, all models being of one size:
+   What is in memory beside activations. Adam needs 16 bytes a trained parameter either way: mixed precision has 2 for
+   the weight, 2 for its gradient, 4 each for a master copy and two moments; this file has 4 each for weight, gradient
+   and two moments. A frozen parameter costs 2 bytes there and 4 here. In bytes a parameter, all models being of one
+   size:
 
                     models                                       mixed precision     here
        sft          1   policy                                   16                  16
        aligner      1   Aligner (the upstream stays on disk)     16                  16
        dpo          2   policy; reference                        16 + 2 = 18         16 + 4 = 20
        rlhf, PPO    4   actor, critic; reward, reference         32 + 4 = 36         -
-       rlhf here    3   policy; reward, reference                16 + 4 = 20         16 + 8 = 24
+       rlhf here    3   policy; reward, reference                16 + 4 = 20         16 + 8 = 24, and 4 for the copy of
+                                                                                     the weights that generation packs
 
    18 / 16 = 1.125 and 36 / 16 = 2.25 are the paper's factors for models of one size (p. 2-4; it prints no formula: this
    is a reconstruction). There is no critic here: the other answers to a question take its place. */
@@ -3063,21 +3065,20 @@ static void pairs_load(Rows *r, const Model *m, const char *path, Objective buil
     Objects in;
     Triple t;
     long equal = 0, empty = 0, too_long = 0, first = 0;
+    int room = m->c.context - (pairs ? 0 : 2);          // behind a question there must be place for a token and </s>
     objects_open(&in, path);
     while (next_row(&in, pairs ? NEED_X | NEED_Y_O | NEED_Y_C : NEED_X, &t)) {
-        long *skip = !pairs ? NULL : same(t.y_o, t.y_c) ? &equal : !t.y_c.n ? &empty : NULL;
+        Row a = build(m, pairs ? (Triple){ t.x, t.y_c, t.y_c } : t), b = { 0 };
+        if (pairs) b = build(m, t);
+        long *skip = pairs && same(t.y_o, t.y_c) ? &equal : pairs && !t.y_c.n ? &empty :
+                     a.n - 1 > room || b.n - 1 > room ? &too_long : NULL;
         if (!skip) {
-            Row one[2] = { build(m, pairs ? (Triple){ t.x, t.y_c, t.y_c } : t), { 0 } };
-            if (pairs) one[1] = build(m, t);
-            int longest = one[0].n > one[1].n ? one[0].n : one[1].n, room = pairs ? 0 : 2;     // a question: y, </s>
-            for (int i = 0; i <= pairs && longest - 1 + room <= m->c.context; i++) {
-                r->row = grow(r->row, sizeof *r->row, &r->cap, r->n + 1);
-                r->row[r->n++] = one[i];
-            }
-            if (longest - 1 + room <= m->c.context) continue;
-            skip = &too_long;
-            free(one[0].ids), free(one[1].ids);
+            r->row = grow(r->row, sizeof *r->row, &r->cap, r->n + 2);
+            r->row[r->n++] = a;
+            if (pairs) r->row[r->n++] = b;
+            continue;
         }
+        free(a.ids), free(b.ids);
         ++*skip;
         if (!first) first = in.number;
     }
@@ -3311,6 +3312,7 @@ typedef struct { Ids *answer; double *log_p, mass; int n; } Answers;
 // When to stop: with this much of the probability, so many answers or passes; an answer is cut behind max_tokens draws.
 typedef struct { double mass; int answers, passes, max_tokens; } Limits;
 
+static const double FAINT = -16.1;      // log 1e-7
 static const Limits BOUND = { .mass = 0.99, .answers = 256, .passes = 4096, .max_tokens = INT_MAX };
 
 // The ids of a node, behind those of the condition.
@@ -3351,7 +3353,7 @@ static Answers enumerate(Generator *g, const Row *r, Limits most)
             a.log_p[a.n++] = top.log_p, a.mass += exp(top.log_p);
             continue;
         }
-        if (path.n > g->m->c.context || passes++ == most.passes) continue;
+        if (path.n > g->m->c.context || passes++ >= most.passes) continue;
         int known = 0;                                  // what this beginning shares with the last one is in the cache
         while (known < fed.n && known < path.n - 1 && fed.a[known] == path.a[known]) known++;
         g->cache.len = known;
@@ -3360,7 +3362,7 @@ static Answers enumerate(Generator *g, const Row *r, Limits most)
         softmax(z, V, &m, &inv);
         for (int j = 0; j < V; j++) {
             double log_p = top.log_p + log((double)z[j]);
-            if (!(log_p > -16.1)) continue;
+            if (!(log_p > FAINT)) continue;
             node = grow(node, sizeof *node, &cap, n + 1);
             node[n] = (Node){ log_p, i, j, top.depth + 1 };
             heap_push(&heap, (Merge){ (float)log_p, (int)n++, 0 });
@@ -3375,35 +3377,40 @@ static Answers enumerate(Generator *g, const Row *r, Limits most)
 // bound of the true slack. The term of y_o itself is always counted: left <= right holds whatever else was found.
 typedef struct { double left, right, mass; int answers; } Bound;
 
+// log(e^a + e^b), which neither overflows nor underflows.
+static double log_add(double a, double b) { return fmax(a, b) + log1p(exp(-fabs(a - b))); }
+
 static bool bound(Generator *pi, Model *mu, Batch *b, double *nll, Triple t, Limits most, Bound *out)
 {
     Row upstream = sft(pi->m, t), row = aligner(mu, t);
     bool fits = upstream.n - 1 <= pi->m->c.context && row.n - 1 <= mu->c.context;
     if (fits) {
         Answers a = enumerate(pi, &upstream, most);
-        // pi(y_o | x) comes from the pass that generates, as all other pi(y_k | x)
+        // pi(y_o | x) comes from the pass that generates, as all other pi(y_k | x) do
         pi->cache.len = 0;
         int n_out = upstream.n - upstream.n_condition;
         double log_pi = 0, log_mu = log_likelihood(mu, b, nll, &row);
         for (int i = 0, n = upstream.n_condition; i < n_out; i++, n = 1) {
             float *z = (float *)feed(pi, upstream.ids + pi->cache.len, n, NULL, 0, 1), m, inv;
+            double logit = (double)z[upstream.ids[upstream.n_condition + i]];
             softmax(z, pi->m->c.V, &m, &inv);
-            log_pi += log((double)z[upstream.ids[upstream.n_condition + i]]);
+            log_pi += logit - (double)m + log((double)inv);
         }
         *out = (Bound){ .right = -log_mu - log_pi, .mass = exp(log_pi), .answers = 1 };
-        double sum = 1;                                 // of exp(term - the term of y_o)
+        double log_sum = log_mu + log_pi;               // of the terms of Eq. (2) so far
         for (int k = 0; k < a.n; k++) {
             const Ids *y = &a.answer[k];
             if (y->n == n_out - 1 && !memcmp(y->a, upstream.ids + upstream.n_condition, (size_t)y->n * sizeof(int)))
                 continue;                               // y_o, which is counted already
             Buf y_k = decode_all(&pi->m->tok, y->a, y->n);
             Row r = aligner(mu, (Triple){ t.x, contents(&y_k), t.y_c });
-            if (r.n - 1 <= mu->c.context)
-                sum += exp(a.log_p[k] + log_likelihood(mu, b, nll, &r) + out->right), out->answers++;
-            out->mass += exp(a.log_p[k]);
+            if (r.n - 1 <= mu->c.context) {             // what mu has no room for counts as missing
+                log_sum = log_add(log_sum, a.log_p[k] + log_likelihood(mu, b, nll, &r));
+                out->mass += exp(a.log_p[k]), out->answers++;
+            }
             free(y_k.s), free(r.ids);
         }
-        out->left = out->right - log(sum);
+        out->left = -log_sum;
         answers_free(&a);
     }
     free(upstream.ids), free(row.ids);
@@ -3412,15 +3419,16 @@ static bool bound(Generator *pi, Model *mu, Batch *b, double *nll, Triple t, Lim
 
 /* Steering.  H[l] is the residual stream behind layer l at a place of the output. Two stimuli for each triple that has
    something to correct: row 2 i copies (x, y_c -> y_c), row 2 i + 1 corrects (x, y_o -> y_c). Question, output and
-   position are the same; what differs is only whether the answer in the prompt was good. (The paper's stimuli differ in
-   the target instead, and the names of its two sets look swapped.) Then
+   position are the same; what differs is only whether the answer in the prompt was good. (As printed, the names of the
+   paper's two sets of stimuli look swapped.) Then
 
        V_c     = first principal direction of the normalised differences H_correct - H_copy     one vector a layer
        r(l, k) = H[l]^T V_c                    activity at layer l, output position k
        M'      = M + alpha V_c                 steering: a vector is added to the residual stream (forward, chapter 5)
 
-   A principal direction has neither sign nor length. The sign is chosen so that +alpha raises D_L. The length in M' is
-   the mean distance of the two kinds along V_c: alpha = 1 then means as much in every layer and every model. */
+   A principal direction has neither sign nor length. The sign is chosen so that +alpha raises D_L. In M' its length is
+   the mean length of the differences, |H_correct - H_copy|, so that alpha = 1 means the same in every layer and every
+   model: as far as the two kinds are apart, and all of it along V_c. */
 
 enum { POSITIONS = 8 };                 // output positions that are looked at
 
@@ -3445,15 +3453,15 @@ static float *hidden_states(Model *m, const Rows *rows, Batch *b)
 }
 
 // V_c of layer l: power iteration on the sum of d d^T over the normalised differences d. Each round multiplies v by
-// that matrix and makes it a unit vector again: the direction of the largest eigenvalue outgrows all others. Returns
-// the mean distance along V_c, which is made positive.
+// that matrix and makes it a unit vector again: the direction of the largest eigenvalue outgrows all others. V_c points
+// to where correcting rows are on average. Returns the mean length of the differences.
 static double principal_direction(float *v, const float *H, size_t n_rows, int l, int L, int C)
 {
     size_t row = (size_t)L * POSITIONS * (size_t)C, at = (size_t)l * POSITIONS * (size_t)C;
     float *d = zalloc((size_t)C, sizeof *d), *next = zalloc((size_t)C, sizeof *next);
-    double gap = 0, n = 0;
+    double gap = 0, length = 0, n = 0;
     for (int round = 0; round < 100; round++) {
-        memset(next, 0, (size_t)C * sizeof *next), gap = n = 0;
+        memset(next, 0, (size_t)C * sizeof *next), gap = length = n = 0;
         for (size_t i = 0; i < n_rows; i += 2)
             for (int k = 0; k < POSITIONS; k++) {
                 const float *copy = H + i * row + at + (size_t)k * (size_t)C, *correct = copy + row;
@@ -3461,7 +3469,7 @@ static double principal_direction(float *v, const float *H, size_t n_rows, int l
                 float norm = sqrtf(dot(d, d, C)), along = round ? dot(d, v, C) : norm;     // round 0: the mean of d
                 if (norm == 0) continue;
                 for (int j = 0; j < C; j++) next[j] += along / (norm * norm) * d[j];
-                gap += (double)along, n++;
+                gap += (double)along, length += (double)norm, n++;
             }
         float norm = sqrtf(dot(next, next, C));
         if (norm == 0) break;
@@ -3469,7 +3477,7 @@ static double principal_direction(float *v, const float *H, size_t n_rows, int l
     }
     if (gap < 0) for (int j = 0; j < C; j++) v[j] = -v[j];
     free(d), free(next);
-    return n ? fabs(gap) / n : 0;
+    return n > 0 ? length / n : 0;
 }
 
 // The mean of r(l, k) over rows of one kind (0 copy, 1 correct) that have a position k.
@@ -4188,22 +4196,22 @@ static void run_bound(const Options *o)
         }
         objects_close(&in);
     }
-    double N = n ? (double)n : 1;
+    double N = n ? (double)n : 1, left = sum.left / N, right = sum.right / N;
     printf(o->json ? "], \"left\": %.6f, \"right\": %.6f, \"slack\": %.6f, \"mass\": %.6f, \"answers\": %.2f, "
            "\"skipped\": %ld}\n" : "mean: left %.4f   right %.4f   slack %.4f   mass %.4f   answers %.2f   (%ld rows "
-           "too long)\n", sum.left / N, sum.right / N, (sum.right - sum.left) / N, sum.mass / N, sum.answers / N, skipped);
+           "too long)\n", left, right, right - left, sum.mass / N, sum.answers / N, skipped);
     free(nll), batch_free(&b), generator_free(&g), model_free(&pi), model_free(&mu);
 }
 
-// Mean D_L of greedy corrections of a file, with alpha[l] V_c added behind each layer.
-static double steered_degree(Generator *g, const float *direction, const double *gap, double alpha, int layer,
+// Mean D_L of greedy corrections of a file, with alpha V_c added behind one layer (or, layer being 0, behind each).
+static double steered_degree(Generator *g, const float *direction, const double *length, double alpha, int layer,
                              float *steer, const char *path)
 {
     const Config *c = &g->m->c;
     Tallies t = { 0 };
     for (int l = 0; l < c->L; l++)
         for (int j = 0; j < c->C; j++)
-            steer[l * c->C + j] = layer && layer != l + 1 ? 0 : (float)(alpha * gap[l]) * direction[l * c->C + j];
+            steer[l * c->C + j] = layer && layer != l + 1 ? 0 : (float)(alpha * length[l]) * direction[l * c->C + j];
     g->m->steer = alpha != 0 ? steer : NULL;
     tally_of(&t, text("all"));
     examine(g, path, &t);
@@ -4230,6 +4238,42 @@ static int parse_alphas(const char *s, double *alpha)
     }
 }
 
+// The report of `steer`, for a reader or as one JSON object. H_seen: hidden states of the rows `seen`.
+static void show_steer(const Model *m, const Rows *seen, const float *H_seen, const float *v, const double *length,
+                       bool json)
+{
+    static const char *const KIND[] = { "copy", "correct" };
+    int L = m->c.L, C = m->c.C;
+    if (!json) printf("mean activity r(l, k) of rows that copy and that correct, k = 0..%d\n", POSITIONS - 1);
+    for (int l = 0; l < L; l++) {
+        printf(json ? "%s{\"layer\": %d, \"length\": %.4f" : "%slayer %d, length of V_c %.4f\n", json && l ? ", " : "",
+               l + 1, length[l]);
+        for (int kind = 0; kind < 2; kind++) {
+            printf(json ? ", \"%s\": [" : "    %-8s", KIND[kind]);
+            for (int k = 0; k < POSITIONS; k++)
+                printf(json ? "%s%.4f" : "%s%9.4f", json && k ? ", " : "",
+                       activity(H_seen, seen, v + l * C, kind, l, k, L, C));
+            fputs(json ? "]" : "\n", stdout);
+        }
+        if (json) printf("}");
+    }
+}
+
+// D_L against alpha, and the straight line that fits it best: R^2 is the share of the variance that it explains.
+static void show_fit(const double *alpha, const double *degree, int n, bool json)
+{
+    double sx = 0, sy = 0, sxx = 0, sxy = 0, syy = 0;
+    for (int i = 0; i < n; i++) {
+        double x = alpha[i], y = degree[i];
+        printf(json ? "%s{\"alpha\": %g, \"degree\": %.6f}" : "%salpha %6.2f   D_L %.4f\n", json && i ? ", " : "",
+               x, y);
+        sx += x, sy += y, sxx += x * x, sxy += x * y, syy += y * y;
+    }
+    double vx = sxx - sx * sx / n, vy = syy - sy * sy / n, cov = sxy - sx * sy / n;
+    printf(json ? "], \"slope\": %.6f, \"R2\": %.6f}\n" : "slope %.4f, R^2 %.4f\n", vx > 0 ? cov / vx : 0,
+           vx > 0 && vy > 0 ? cov * cov / (vx * vy) : 0);
+}
+
 // `steer`: V_c from --data; activity by layer and position, and D_L against alpha, on --valid (or the same rows).
 static void run_steer(const Options *o)
 {
@@ -4252,47 +4296,22 @@ static void run_steer(const Options *o)
     batch_alloc(&b, T, 1, T), acts_reserve(&m, T, T, T, true);
     float *H = hidden_states(&m, &fit, &b), *H_seen = hidden_states(&m, &seen, &b);
     float *v = zalloc((size_t)(L * C), sizeof *v), *steer = zalloc((size_t)(L * C), sizeof *steer);
-    double *gap = zalloc((size_t)L, sizeof *gap), sign = 1;
-    for (int l = 0; l < L; l++) gap[l] = principal_direction(v + l * C, H, fit.n, l, L, C);
+    double *length = zalloc((size_t)L, sizeof *length), sign = 1;
+    for (int l = 0; l < L; l++) length[l] = principal_direction(v + l * C, H, fit.n, l, L, C);
 
-    // The sign: +1 must change more than -1.
+    // The sign: +1 must change more than -1, on the rows of --data.
     generator_init(&g, &m, GREEDY);
-    if (steered_degree(&g, v, gap, 1, o->layer, steer, data) < steered_degree(&g, v, gap, -1, o->layer, steer, data))
-        sign = -1;
+    double up = steered_degree(&g, v, length, 1, o->layer, steer, data);
+    if (up < steered_degree(&g, v, length, -1, o->layer, steer, data)) sign = -1;
     for (int i = 0; i < L * C; i++) v[i] *= (float)sign;
 
-    // D_L against alpha, and the straight line that fits it best: R^2 is the share of the variance that it explains.
-    double sx = 0, sy = 0, sxx = 0, sxy = 0, syy = 0;
-    for (int i = 0; i < n; i++) {
-        double x = alpha[i], y = degree[i] = steered_degree(&g, v, gap, x, o->layer, steer, valid);
-        sx += x, sy += y, sxx += x * x, sxy += x * y, syy += y * y;
-    }
-    double vx = sxx - sx * sx / n, vy = syy - sy * sy / n, cov = sxy - sx * sy / n;
-    double slope = vx > 0 ? cov / vx : 0, R2 = vx > 0 && vy > 0 ? cov * cov / (vx * vy) : 0;
+    for (int i = 0; i < n; i++) degree[i] = steered_degree(&g, v, length, alpha[i], o->layer, steer, valid);
 
-    // The report.
-    static const char *const KIND[] = { "copy", "correct" };
-    if (o->json) printf("{\"pairs\": %zu, \"layers\": [", fit.n / 2);
-    else printf("V_c from %zu pairs; mean activity r(l, k) of rows that copy and that correct, k = 0..%d\n", fit.n / 2,
-                POSITIONS - 1);
-    for (int l = 0; l < L; l++) {
-        printf(o->json ? "%s{\"layer\": %d, \"distance\": %.4f" : "%slayer %d, distance %.4f\n",
-               o->json && l ? ", " : "", l + 1, gap[l]);
-        for (int kind = 0; kind < 2; kind++) {
-            printf(o->json ? ", \"%s\": [" : "    %-8s", KIND[kind]);
-            for (int k = 0; k < POSITIONS; k++)
-                printf(o->json ? "%s%.4f" : "%s%9.4f", o->json && k ? ", " : "",
-                       activity(H_seen, &seen, v + l * C, kind, l, k, L, C));
-            puts(o->json ? "]" : "");
-        }
-        if (o->json) printf("}");
-    }
+    printf(o->json ? "{\"pairs\": %zu, \"layers\": [" : "V_c from %zu pairs; ", fit.n / 2);
+    show_steer(&m, &seen, H_seen, v, length, o->json);
     if (o->json) printf("], \"layer\": %d, \"points\": [", o->layer);
-    for (int i = 0; i < n; i++)
-        printf(o->json ? "%s{\"alpha\": %g, \"degree\": %.6f}" : "%salpha %6.2f   D_L %.4f\n", o->json && i ? ", " : "",
-               alpha[i], degree[i]);
-    printf(o->json ? "], \"slope\": %.6f, \"R2\": %.6f}\n" : "slope %.4f, R^2 %.4f\n", slope, R2);
-    free(H), free(H_seen), free(v), free(steer), free(gap);
+    show_fit(alpha, degree, n, o->json);
+    free(H), free(H_seen), free(v), free(steer), free(length);
     generator_free(&g), batch_free(&b), rows_free(&fit), rows_free(&seen), model_free(&m);
 }
 

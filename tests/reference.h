@@ -1,4 +1,5 @@
-// reference.h - the model a second time, plainly and in double precision, for central differences: f32 would be too coarse.
+// reference.h - the model a second time, plainly and in double precision, for central differences: f32 would be too
+// coarse.
 #ifndef REFERENCE_H
 #define REFERENCE_H
 #include "test.h"
@@ -73,8 +74,8 @@ static double ref_nll(const double *z, int target, int V)
     return log(sum) - z[target];
 }
 
-// One row through the whole model with the parameters P: the sum of - log p over its targets; *reward receives the logit
-// of token 0 at the last of its places.
+// One row through the whole model with the parameters P: the sum of - log p over its targets; *reward receives the
+// logit of token 0 at the last of its places.
 static double ref_row(const Model *m, const double *P, const Row *row, double *reward)
 {
     static double r[MOST], n[MOST], qkv[MOST], att[MOST], gu[MOST], act[MOST];
