@@ -21,9 +21,11 @@
               2 tokenizer      byte-pair encoding: files, encode, decode, trainer                   chapters 1, 5, 6, 7
               3 kernels        each forward with its backward below it; the matmul last             are one sitting;
               4 model          configuration, one table of tensors, GGUF files                      2, 3, 4 are tools
-              5 passes         forward, loss and backward over the layers                           to look up; 8 (DPO,
-              6 training       Q-A-C files, packed batches, AdamW, the loop, resume                 RLHF), 9 (steering)
-              7 generating     sampler, draft-verified decoding, correct()                          are not written yet
+              5 passes         forward, loss and backward over the layers                           to look up; 8 and 9
+              6 training       Q-A-C files, packed batches, AdamW, the loop, resume                 can be skipped
+              7 generating     sampler, draft-verified decoding, correct()
+              8 alternatives   DPO, reward model, RLHF: what the paper compares with
+              9 inside         both sides of Eq. (3); steering: copy or correct as a direction
              10 command line   main reads like a table of contents
 
    Policies.  Memory: sized once before a loop starts; nothing is allocated inside a pass or a step. Numbers: f32, every
@@ -1268,6 +1270,7 @@ struct Model {
     float *params, *grads;              // grads only while training
     float *packed;                      // weights in the matmul's panels, for generation; NULL while out of date
     float *angle;                       // [context][hs / 2][2] cosines and sines of the rotary embedding
+    const float *steer;                 // [L][C] added to x behind each layer, chapter 9; NULL: nothing is
     Acts acts;
 };
 
@@ -1350,10 +1353,10 @@ static void model_free(Model *m)
 // with logits of size one), matrices N(0, 1/(3 cols)): a sum of `cols` such terms has variance 1/3 of its input's, so
 // that many layers one after the other do not blow it up.
 //
-// One matrix is not drawn: in the last layer Wo = Wv^T, head by head. What a head reads there it then hands on nearly as
-// it was (Wv^T Wv is close to a multiple of the identity), and a tied classifier takes it for the same token: wherever
-// the last layer looks, it copies. What is left to learn is where to look, and copying is learnt several times sooner
-// (a mimetic initialisation: Trockman and Kolter, arXiv 2305.09828). A pretrained base model brings this along.
+// One matrix is not drawn: in the last layer Wo = Wv^T, head by head. What a head reads there it then hands on nearly
+// as it was (Wv^T Wv is close to a multiple of the identity), and a tied classifier takes it for the same token:
+// wherever the last layer looks, it copies. What is left to learn is where to look, and copying is learnt several times
+// sooner (a mimetic initialisation: Trockman and Kolter, arXiv 2305.09828). A pretrained base model brings this along.
 static void model_init(Model *m, uint64_t seed)
 {
     for (size_t i = 0; i < m->n_tensors; i++) {
@@ -1828,12 +1831,10 @@ static LayerActs layer_acts(const Model *m, int l)
 
 // For generation: every matrix packed once in the order in which the matmul reads it; the classifier comes last. A pass
 // over one token reads each weight once: packing it on the way, as training does, would cost more than the product.
-static void model_pack(Model *m)
+static void pack_weights(Model *m)
 {
     const Config *c = &m->c;
     int C = c->C, F = c->F;
-    if (m->packed) return;
-    m->packed = zalloc(m->packed_out + packed_size(C, c->V), sizeof *m->packed);
     for (int l = 0; l < c->L; l++) {
         const LayerAt *y = &m->layer[l];
         pack_all(m->packed + y->packed_qkv, (View){ m->params + y->qkv, 1, C }, C, qkv_dim(c));
@@ -1842,6 +1843,13 @@ static void model_pack(Model *m)
         pack_all(m->packed + y->packed_down, (View){ m->params + y->down, 1, F }, F, C);
     }
     pack_all(m->packed + m->packed_out, (View){ m->params + m->out_at, 1, C }, C, c->V);
+}
+
+static void model_pack(Model *m)
+{
+    if (m->packed) return;
+    m->packed = zalloc(m->packed_out + packed_size(m->c.C, m->c.V), sizeof *m->packed);
+    pack_weights(m);
 }
 
 static void cache_alloc(Cache *k, const Config *c, int capacity)
@@ -1919,6 +1927,8 @@ static void forward(Model *m, const Batch *b, Cache *cache)
         swiglu(s.act, s.gate_up, n, F);
         copy_floats(s.next, s.mid, (size_t)n * C);
         linear(scratch, s.next, s.act, w + y->down, PACKED(y->packed_down), n, C, F, true); // next = mid + act Wdown^T
+        for (int t = 0; t < n && m->steer; t++)                                             // M' = M + alpha V_c
+            for (int j = 0; j < C; j++) s.next[(size_t)t * C + j] += m->steer[(size_t)l * C + j];
     }
     rmsnorm(a->last_norm, a->r, layer_acts(m, c->L).x, w + m->norm_at, n, C, c->eps);
     matmul(scratch, a->logits, logits_ld(c), (View){ a->last_norm, C, 1 }, (View){ w + m->out_at, 1, C },
@@ -2117,6 +2127,9 @@ static void batch_add(Batch *b, const Row *r)
     b->start[++b->n] = b->T;
 }
 
+struct Run;                             // a run of `train`, below
+struct Others;                          // the models beside the one that is trained, chapter 8
+
 // What `train` is asked to do. The shape (dim ... tied) is for a model from scratch. A batch is `batch` rows or, where
 // tokens is not 0, as many rows as fit into that number of tokens; a run is `steps` steps or `epochs` times the data.
 typedef struct {
@@ -2126,6 +2139,13 @@ typedef struct {
     long steps, batch, tokens, save_every, seed;
     double epochs, lr, lr_warmup, weight_decay, clip, grow_below;
     int resume, target_correction, quiet;
+    // Chapter 8 only: other models, its two strengths, and what it does instead of the usual step and validation.
+    const char *reference, *reward;
+    double beta, kl;
+    int pairs, answers;                 // rows 2 i and 2 i + 1 are a pair, drawn as one; answers sampled a question
+    struct Others *others;
+    void (*prepare)(struct Run *);
+    double (*step)(struct Run *), (*validate)(struct Run *);
 } TrainOptions;
 
 // The place of a run in its data, and the optimiser: all that a resumed run needs beside the weights. Up to the moments
@@ -2161,13 +2181,16 @@ static void shuffle(uint32_t *order, size_t n, long seed, long epoch)
 // serves longer texts, too. train() doubles the bound whenever the running loss says that the present length is learnt.
 static void draw_batch(Batch *b, const Rows *r, uint32_t *order, Progress *s, const TrainOptions *o)
 {
+    int each = 1 + o->pairs;
+    size_t n = r->n / (size_t)each;
     batch_clear(b);
     for (;;) {
-        if (s->at == (long)r->n) shuffle(order, r->n, o->seed, ++s->epoch), s->at = 0;
-        const Row *next = &r->row[order[s->at]];
+        if (s->at == (long)n) shuffle(order, n, o->seed, ++s->epoch), s->at = 0;
+        const Row *next = &r->row[order[s->at] * (size_t)each];
+        int T = next->n - 1 + (o->pairs ? next[1].n - 1 : 0);
         bool too_long = next->n - next->n_condition > s->bound;
-        if (!too_long && b->n && (o->tokens ? b->T + next->n - 1 > o->tokens : b->n == o->batch)) return;
-        if (!too_long) batch_add(b, next);
+        if (!too_long && b->n && (o->tokens ? b->T + T > o->tokens : b->n == o->batch * each)) return;
+        for (int i = 0; i < each && !too_long; i++) batch_add(b, next + i);
         s->at++;
     }
 }
@@ -2295,13 +2318,13 @@ static void resume(Model *m, Progress *s, const TrainOptions *o)
    The loop: draw, forward, loss, backward, step. What makes it an Aligner has happened before: it is in the rows. */
 
 // A run: what is made once before the loop and used by every step of it.
-typedef struct {
+typedef struct Run {
     Model *m;
     const Rows *rows, *valid;
     const TrainOptions *o;
     Progress s;
     Batch batch;
-    uint32_t *order;                    // [rows->n] the order of this epoch
+    uint32_t *order;                    // [rows->n, or pairs] the order of this epoch
     double *nll;                        // [T] the terms of the loss
     int T, longest;                     // the most tokens of a batch, of an example
     long steps;
@@ -2326,7 +2349,7 @@ static void run_init(Run *r)
     const Rows *rows = r->rows;
     Progress *s = &r->s;
     int longest = longest_row(rows), longest_valid = longest_row(r->valid);
-    long all_tokens = 0, shortest = INT_MAX;
+    long all_tokens = 0, shortest = INT_MAX, each = 1 + o->pairs, n = (long)rows->n / each;
 
     // How long is the run, and how large can a batch be?
     for (size_t i = 0; i < rows->n; i++) {
@@ -2334,28 +2357,31 @@ static void run_init(Run *r)
         all_tokens += rows->row[i].n - 1;
         if (targets < shortest) shortest = targets;
     }
-    double per_epoch = o->tokens ? (double)all_tokens / (double)o->tokens : (double)rows->n / (double)o->batch;
+    double per_epoch = o->tokens ? (double)all_tokens / (double)o->tokens : (double)n / (double)o->batch;
     r->steps = o->steps ? o->steps : (long)ceil(o->epochs * per_epoch);
     r->longest = longest > longest_valid ? longest : longest_valid;
-    long most = !o->tokens ? o->batch * r->longest : o->tokens > r->longest ? o->tokens : r->longest;
+    if (o->answers) r->longest = r->m->c.context;       // RLHF writes its rows itself, those of one question at a time
+    long most = (o->answers ? o->answers : o->batch * each) * r->longest;
+    if (o->tokens) most = o->tokens > each * r->longest ? o->tokens : each * r->longest;
     CHECK(most < INT_MAX / 4, "a batch of %ld tokens; a smaller --batch is needed", most);
     r->T = (int)most;
 
     // `at` stands at the end of an epoch before the first: the first draw shuffles epoch 0.
-    *s = (Progress){ .epoch = -1, .at = (long)rows->n, .running = -1, .seed = o->seed, .bound = INT_MAX };
+    *s = (Progress){ .epoch = -1, .at = n, .running = -1, .seed = o->seed, .bound = INT_MAX };
     s->m = zalloc(r->m->n_params, sizeof(float)), s->v = zalloc(r->m->n_params, sizeof(float));
     if (o->grow_below > 0) s->bound = 3;
     if (o->resume) resume(r->m, s, o);
     else r->m->step = 0;
     if (s->bound < shortest) s->bound = shortest;       // whatever a state file says, there is a row to draw
-    CHECK(s->at <= (long)rows->n, "the data file has changed: %zu rows, the saved run was at row %ld", rows->n, s->at);
+    CHECK(s->at <= n, "the data file has changed: %ld rows, the saved run was at row %ld", n, s->at);
 
     // A batch has never more examples or targets than tokens: T is room enough for all three.
     r->order = zalloc(rows->n, sizeof *r->order), r->nll = zalloc((size_t)r->T, sizeof *r->nll);
-    shuffle(r->order, rows->n, o->seed, s->epoch);
+    shuffle(r->order, (size_t)n, o->seed, s->epoch);
     batch_alloc(&r->batch, r->T, r->T, r->T);
     if (!r->m->grads) r->m->grads = zalloc(r->m->n_params, sizeof(float));
     acts_reserve(r->m, r->T, r->T, r->longest, true);
+    if (o->prepare) o->prepare(r);
     log_open(r);
 }
 
@@ -2372,6 +2398,12 @@ static double mean_loss(Model *m, const Rows *r, Batch *b, int max_T, double *nl
         sum += loss_sum(m, b, nll, b->n_out);
     }
     return n ? sum / (double)n : 0;
+}
+
+// The loss of the validation rows.
+static double validate(Run *r)
+{
+    return r->o->validate ? r->o->validate(r) : mean_loss(r->m, r->valid, &r->batch, r->T, r->nll);
 }
 
 // On a terminal one live line, rewritten at every step; else about ten lines a run.
@@ -2394,7 +2426,7 @@ static void log_step(Run *r, double loss, double lr, double norm, bool saved)
     Progress *s = &r->s;
     fprintf(r->log, "%ld,%.6f,%.4e,%.4f,%ld,%ld,%ld,", s->step, loss, lr, norm, s->tokens, s->targets,
             s->bound < INT_MAX ? s->bound : 0);
-    if (r->valid->n && saved) fprintf(r->log, "%.6f", mean_loss(r->m, r->valid, &r->batch, r->T, r->nll));
+    if (r->valid->n && saved) fprintf(r->log, "%.6f", validate(r));
     fprintf(r->log, "\n");
     if (!fflush(r->log) && !ferror(r->log)) s->log_size = ftell(r->log);
 }
@@ -2403,13 +2435,24 @@ static void log_step(Run *r, double loss, double lr, double norm, bool saved)
 static volatile sig_atomic_t interrupted;
 static void on_interrupt(int sig) { interrupted = sig; }
 
+// The step of chapter 1's objectives: one batch's loss, whose gradient is added to m->grads.
+static double supervised_step(Run *r)
+{
+    Batch *b = &r->batch;
+    draw_batch(b, r->rows, r->order, &r->s, r->o);
+    forward(r->m, b, NULL);
+    double loss = loss_sum(r->m, b, r->nll, b->n_out) / b->n_out;
+    backward(r->m, b);
+    r->s.tokens += b->T, r->s.targets += b->n_out;
+    return loss;
+}
+
 // Trains m on rows: draw, forward, loss, backward, step. Ctrl-C (or SIGTERM) saves and ends the run with exit 1;
 // --resume goes on from there with the same bits as a run that was never interrupted.
 static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOptions *o)
 {
     Run r = { .m = m, .rows = rows, .valid = valid, .o = o };
     Progress *s = &r.s;
-    Batch *b = &r.batch;
     struct sigaction action = { .sa_handler = on_interrupt, .sa_flags = SA_RESTART }, old_int, old_term;
     run_init(&r);
     sigaction(SIGINT, &action, &old_int), sigaction(SIGTERM, &action, &old_term);
@@ -2418,18 +2461,15 @@ static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOpti
     double start = seconds();
     while (s->step < r.steps && !interrupted) {
         // The step. The gradients are zero at first, and adamw leaves them so.
-        draw_batch(b, rows, r.order, s, o);
-        forward(m, b, NULL);
-        double loss = loss_sum(m, b, r.nll, b->n_out) / b->n_out, lr = learning_rate(o, s->step, r.steps);
+        double loss = o->step ? o->step(&r) : supervised_step(&r), lr = learning_rate(o, s->step, r.steps);
         CHECK(isfinite(loss), "the loss is %g at step %ld; try a smaller --lr (the last checkpoint is untouched)",
               loss, s->step + 1);
-        backward(m, b);
         double norm = adamw(m, s, lr, o->weight_decay, o->clip);
         CHECK(isfinite(norm), "the gradient's norm is %g at step %ld; try a smaller --lr (the last checkpoint is "
               "untouched)", norm, s->step + 1);
 
         // The books: counters, a mean over about the last 20 losses, and what --grow-below makes of it.
-        s->step++, s->tokens += b->T, s->targets += b->n_out;
+        s->step++;
         s->running = s->running < 0 ? loss : 0.95 * s->running + 0.05 * loss;
         if (s->bound < INT_MAX && s->running < o->grow_below)           // short rows are learnt: now twice as long ones
             s->running = 2 * o->grow_below, s->bound = s->bound >= r.longest ? INT_MAX : 2 * s->bound;
@@ -2447,11 +2487,11 @@ static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOpti
         fprintf(stderr, "%s%s: %s, step %ld, %ld tokens (%ld targets), running loss %.4f, %.0f s\n",
                 isatty(2) && interrupted ? "\n" : "", o->out, m->objective, s->step, s->tokens, s->targets, s->running,
                 seconds() - start);
-    if (valid->n) fprintf(stderr, "validation loss %.4f\n", mean_loss(m, valid, b, r.T, r.nll));
+    if (valid->n) fprintf(stderr, "validation loss %.4f\n", validate(&r));
     bool log_failed = r.log && ferror(r.log);
     if (r.log && fclose(r.log)) log_failed = true;
     CHECK(!log_failed, "cannot write %s: %s; the model is saved", o->log, strerror(errno));
-    free(r.order), free(r.nll), free(s->m), free(s->v), batch_free(b);
+    free(r.order), free(r.nll), free(s->m), free(s->v), batch_free(&r.batch);
     if (interrupted) fprintf(stderr, "interrupted; the same command with --resume goes on\n"), exit(1);
 }
 
@@ -2795,7 +2835,8 @@ static int choose(Generator *g, float *logits)
         g->choice[i] = (struct Choice){ expf((logits[i] - logits[best]) / (float)h->temperature), i };
         sum += (double)g->choice[i].p;
     }
-    qsort(g->choice, (size_t)V, sizeof *g->choice, likelier_first);
+    if (h->top_k || h->top_p < 1)                       // where nothing is cut, the order does not matter
+        qsort(g->choice, (size_t)V, sizeof *g->choice, likelier_first);
     while (n < V && (!h->top_k || n < h->top_k) && (n == 0 || kept < h->top_p * sum)) kept += (double)g->choice[n++].p;
     double u = random_unit(&g->how.seed) * kept;
     for (int i = 0; i < n; i++) if ((u -= (double)g->choice[i].p) < 0) return g->choice[i].id;
@@ -2934,6 +2975,520 @@ static bool answer_to(Model *pi, Text x, Buf *y_o)
     decoding.seed = g.how.seed;
     generator_free(&g);
     return ended;
+}
+
+/* ============================================================================================================
+   Chapter 8. Alternatives.  What the paper compares the Aligner with: DPO, a reward model, RLHF. All three change the
+   upstream model itself, so each upstream needs a run of its own. Skip the chapter unless you want to see in code what
+   the Aligner spares. None of its equations is printed in the paper, which only cites them:
+
+       dpo      Rafailov et al. 2023 (arXiv 2305.18290), Eq. (7) there
+       reward   Bradley and Terry 1952, as in Ouyang et al. 2022 (arXiv 2203.02155), Eq. (1) there
+       rlhf     Ouyang et al. 2022, Eq. (2) there without its pretraining term: reward less a multiple of KL; with the
+                estimator of Williams 1992 (REINFORCE) and the leave-one-out baseline of Kool et al. 2019, which
+                Ahmadian et al. 2024 (arXiv 2402.14740) put in PPO's place (Schulman et al. 2017, arXiv 1707.06347).
+                PPO uses a set of answers for several steps and clips the ratio of new to old probability, at 1 +- 0.2
+                in the paper's runs. Here each set serves one step: the ratio is 1, and a clip would never act.
+
+   Preferences come from the same triples: y_c is preferred to y_o. Backward stays as it is. To it a loss is nothing but
+   a weight for each target: the derivative of the loss by that target's own term, nll = - log p(target).
+
+       objective   loss                                                     weight of a target's nll
+       sft         mean of all nll                                          1 / targets
+       dpo         - log sigmoid(margin), margin = v(y_c) - v(y_o),         beta sigmoid(- margin) / pairs in y_c,
+                   v(y) = beta log(pi(y | x) / ref(y | x))                  minus that in y_o
+       reward      - log sigmoid(r(y_c) - r(y_o))                           none: the derivative goes to one logit
+       rlhf        - E R,  R = r(y) - kl log(pi(y | x) / ref(y | x))        (R - mean R of the other answers) / answers
+
+   What is in memory beside activations. Adam needs 16 bytes a trained parameter either way: mixed precision has 2 for
+   the weight, 2 for its gradient, 4 each for a master copy and two moments; this file has 4 each for weight, gradient
+   and two moments. A frozen parameter costs 2 bytes there and 4 here. In bytes a parameter, all models being of one
+   size:
+
+                    models                                       mixed precision     here
+       sft          1   policy                                   16                  16
+       aligner      1   Aligner (the upstream stays on disk)     16                  16
+       dpo          2   policy; reference                        16 + 2 = 18         16 + 4 = 20
+       rlhf, PPO    4   actor, critic; reward, reference         32 + 4 = 36         -
+       rlhf here    3   policy; reward, reference                16 + 4 = 20         16 + 8 = 24, and 4 for the copy of
+                                                                                     the weights that generation packs
+
+   18 / 16 = 1.125 and 36 / 16 = 2.25 are the paper's factors for models of one size (p. 2-4; it prints no formula: this
+   is a reconstruction). There is no critic here: the other answers to a question take its place. */
+
+// The models beside the one that is trained, and what a step needs: all of it is allocated before the loop.
+typedef struct Others {
+    Model reference, reward;            // frozen; empty where the objective has none
+    Model actor;                        // rlhf: the trained weights once more, packed for generation
+    Generator writer;                   // ... and what writes with it
+    Batch judged;                       // ... the answers as the reward model reads them
+    Ids answer;                         // ... and the one that is being written
+    int *ids, max_tokens;               // [context + 2] a row made of it; its most tokens (0: what the context holds)
+    double *nll, *nll_ref;              // [examples] - log p(y | x) under the policy and under the reference
+    double *value, *weight;             // [examples] what is compared; the derivative of the loss by each nll
+    double ranked, mean_reward, mean_kl;        // share of pairs in the right order; running means, an answer
+} Others;
+
+enum { REWARD = UNK };                  // the token whose logit is the reward
+static const double NO_END = 1;         // rlhf: what an answer without an end loses of its reward
+
+/* The reward model is an ordinary llama with an ordinary file: an extra tensor would make it unreadable elsewhere. A
+   scalar head is a vector w, r = w . h. The row of the classifier that belongs to <unk> is such a vector, and it is
+   free: no text of ours has an <unk>, so nothing else wants its logit. r is read where the whole answer has been seen,
+   at </s>: the row is  <s> condition y </s> | <unk>,  with one place whose logits are wanted. Bradley-Terry sees
+   differences of r only; its zero means nothing. */
+static Row judged(const Model *m, Triple t)
+{
+    Row r = sft(m, t);
+    Ids ids = { r.ids, r.n, 0 };
+    ids_add(&ids, REWARD);              // cap 0: the ids move, with a place more
+    return (Row){ ids.a, r.n, ids.n };
+}
+
+static double reward_of(const Model *m, int i) { return (double)m->acts.logits[(size_t)i * logits_ld(&m->c) + REWARD]; }
+
+// r(x, y) of one such row.
+static double score(Model *m, Batch *b, const Row *r)
+{
+    batch_clear(b), batch_add(b, r), forward(m, b, NULL);
+    return reward_of(m, 0);
+}
+
+// The question alone, for rlhf: the model brings the answers.
+static Row question(const Model *m, Triple t) { return row(m, prompt(m, t.x, NONE), NONE); }
+
+// Reads rows for this chapter and the next one. pairs: row 2 i is made from (x, y_c, y_c), row 2 i + 1 from the triple;
+// where y_o is y_c nothing is preferred to anything, and the triple is left out. Else a row is a question. What is left
+// out is counted and named.
+static void pairs_load(Rows *r, const Model *m, const char *path, Objective build, bool pairs)
+{
+    Objects in;
+    Triple t;
+    long equal = 0, empty = 0, too_long = 0, first = 0;
+    int room = m->c.context - (pairs ? 0 : 2);          // behind a question there must be place for a token and </s>
+    objects_open(&in, path);
+    while (next_row(&in, pairs ? NEED_X | NEED_Y_O | NEED_Y_C : NEED_X, &t)) {
+        Row a = build(m, pairs ? (Triple){ t.x, t.y_c, t.y_c } : t), b = { 0 };
+        if (pairs) b = build(m, t);
+        long *skip = pairs && same(t.y_o, t.y_c) ? &equal : pairs && !t.y_c.n ? &empty :
+                     a.n - 1 > room || b.n - 1 > room ? &too_long : NULL;
+        if (!skip) {
+            r->row = grow(r->row, sizeof *r->row, &r->cap, r->n + 2);
+            r->row[r->n++] = a;
+            if (pairs) r->row[r->n++] = b;
+            continue;
+        }
+        free(a.ids), free(b.ids);
+        ++*skip;
+        if (!first) first = in.number;
+    }
+    objects_close(&in);
+    if (first) fprintf(stderr, "%s: skipped %ld rows whose answer is the correction (no preference), %ld with an empty "
+                       "correction and %ld longer than the context of %d tokens (first: line %ld)\n", path, equal,
+                       empty, too_long, m->c.context, first);
+}
+
+// sum[e] = - log p(y | x) of each example e: the sum over its targets. Leaves the gradient of the sum of all in the
+// place of the logits; weigh turns it into that of sum_e weight[e] sum[e].
+static void sequence_nll(Model *m, const Batch *b, double *nll, double *sum)
+{
+    forward(m, b, NULL);
+    loss_sum(m, b, nll, 1);
+    for (int e = 0, i = 0; e < b->n; e++)
+        for (sum[e] = 0; i < b->n_out && b->out[i] < b->start[e + 1]; i++) sum[e] += nll[i];
+}
+
+static void weigh(Model *m, const Batch *b, const double *weight)
+{
+    size_t ld = logits_ld(&m->c);
+    for (int e = 0, i = 0; e < b->n; e++)
+        for (; i < b->n_out && b->out[i] < b->start[e + 1]; i++)
+            for (int j = 0; j < m->c.V; j++) m->acts.logits[(size_t)i * ld + (size_t)j] *= (float)weight[e];
+}
+
+// The loss of the pairs in r->batch, a sum, for both objectives of pairs; its gradient divided by n_total takes the
+// place of the logits. The derivative of - log sigmoid(margin) by the margin is - sigmoid(- margin): a pair that is in
+// the right order by far moves nothing.
+static double pair_loss(Run *r, int n_total)
+{
+    Others *x = r->o->others;
+    const Batch *b = &r->batch;
+    Model *m = r->m;
+    bool dpo = x->reference.params;
+    size_t ld = logits_ld(&m->c);
+    double loss = 0, right = 0;
+    if (dpo) sequence_nll(m, b, r->nll, x->nll), sequence_nll(&x->reference, b, r->nll, x->nll_ref);
+    else forward(m, b, NULL);
+    for (int e = 0; e < b->n; e++)                      // what a pair compares: DPO's implicit reward, or the reward
+        x->value[e] = dpo ? r->o->beta * (x->nll_ref[e] - x->nll[e]) : reward_of(m, e);
+    for (int e = 0; e < b->n; e += 2) {
+        double margin = x->value[e] - x->value[e + 1], push = 1 / (1 + exp(margin)) / n_total;
+        loss += log1p(exp(-fabs(margin))) + fmax(-margin, 0);           // - log sigmoid(margin), without overflow
+        right += margin > 0;
+        x->weight[e] = dpo ? r->o->beta * push : -push, x->weight[e + 1] = -x->weight[e];
+    }
+    if (dpo) weigh(m, b, x->weight);
+    else for (int e = 0; e < b->n; e++) {               // one logit of one place an example has a derivative
+        memset(m->acts.logits + (size_t)e * ld, 0, ld * sizeof(float));
+        m->acts.logits[(size_t)e * ld + REWARD] = (float)x->weight[e];
+    }
+    x->ranked = right / (b->n / 2);
+    return loss;
+}
+
+static double pair_step(Run *r)
+{
+    Batch *b = &r->batch;
+    draw_batch(b, r->rows, r->order, &r->s, r->o);
+    double loss = pair_loss(r, b->n / 2) / (b->n / 2);
+    backward(r->m, b);
+    r->s.tokens += b->T, r->s.targets += b->n_out;
+    return loss;
+}
+
+// The mean loss of the validation pairs, and how many of them are ranked as they should be.
+static double pair_validate(Run *r)
+{
+    double sum = 0, right = 0;
+    for (size_t i = 0; i < r->valid->n; i += 2) {
+        batch_clear(&r->batch);
+        batch_add(&r->batch, &r->valid->row[i]), batch_add(&r->batch, &r->valid->row[i + 1]);
+        sum += pair_loss(r, 1), right += r->o->others->ranked;
+    }
+    r->o->others->ranked = right / ((double)r->valid->n / 2);
+    return sum / ((double)r->valid->n / 2);
+}
+
+// One more answer y[n] to the question q, for the policy's batch and, always with its </s>, for the reward model's.
+static void add_answer(Run *r, const Row *q, const int *y, int n, bool ended)
+{
+    Others *x = r->o->others;
+    int c = q->n_condition;
+    memcpy(x->ids, q->ids, (size_t)c * sizeof(int)), memcpy(x->ids + c, y, (size_t)n * sizeof(int));
+    x->ids[c + n] = EOS, x->ids[c + n + 1] = REWARD;
+    x->value[r->batch.n] = ended ? 0 : -NO_END;
+    batch_add(&r->batch, &(Row){ x->ids, c, c + n + ended });
+    batch_add(&x->judged, &(Row){ x->ids, c + n + 1, c + n + 2 });
+}
+
+// Draws answers y ~ pi(. | x) to one question: temperature 1 and nothing cut off, or the estimator would be of another
+// policy than the one that is trained. An answer has at most N draws, </s> being one. generate() would look one token
+// further than max_tokens, so N is set by the context instead; the actor's is its own.
+static void draw_answers(Run *r, const Row *q, uint64_t seed)
+{
+    Others *x = r->o->others;
+    Ids condition = { q->ids, q->n_condition, 0 };
+    int N = r->m->c.context - q->n_condition - 1;
+    if (x->max_tokens && x->max_tokens < N) N = x->max_tokens;
+    x->actor.c.context = q->n_condition + N - 1;
+    x->writer.how.seed = seed;
+    batch_clear(&r->batch), batch_clear(&x->judged);
+    for (int i = 0; i < r->o->answers; i++) {
+        x->answer.n = 0;
+        bool ended = generate(&x->writer, &condition, NULL, 0, &x->answer);
+        add_answer(r, q, x->answer.a, x->answer.n, ended);
+    }
+}
+
+// - mean R of the answers in r->batch, all to one question; the estimated gradient, times scale, takes the place of the
+// logits. The gradient of E R is E R grad log pi(y | x), because grad pi = pi grad log pi; that R itself holds log pi
+// adds nothing, for E grad log pi = 0. For the same reason a baseline that does not depend on y may be subtracted, and
+// the mean of the other answers' R is one: what is better than its siblings becomes likelier, what is worse less
+// likely.
+static double rlhf_loss(Run *r, double scale)
+{
+    Others *x = r->o->others;
+    const Batch *b = &r->batch;
+    int k = b->n;
+    double sum = 0, kl = 0, reward = 0;
+    sequence_nll(r->m, b, r->nll, x->nll), sequence_nll(&x->reference, b, r->nll, x->nll_ref);
+    forward(&x->reward, &x->judged, NULL);
+    for (int e = 0; e < k; e++) {
+        double log_ratio = x->nll_ref[e] - x->nll[e];   // its mean over many answers is the KL divergence
+        x->value[e] += reward_of(&x->reward, e), reward += x->value[e], kl += log_ratio;
+        sum += x->value[e] -= r->o->kl * log_ratio;
+    }
+    for (int e = 0; e < k; e++) x->weight[e] = (x->value[e] - (sum - x->value[e]) / (k - 1)) * scale / k;
+    weigh(r->m, b, x->weight);
+    double keep = r->s.step ? 0.95 : 0;                 // as the running loss
+    x->mean_reward = keep * x->mean_reward + (1 - keep) * reward / k;
+    x->mean_kl = keep * x->mean_kl + (1 - keep) * kl / k;
+    return -sum / k;
+}
+
+// One step: o->batch questions, some answers to each. Gradients add up from question to question, so that memory has to
+// hold the answers to one. The seed of the draws follows from run, step and question: a resumed run draws the same.
+static double rlhf_step(Run *r)
+{
+    const TrainOptions *o = r->o;
+    Progress *s = &r->s;
+    double loss = 0;
+    uint64_t seed = (uint64_t)o->seed * 1000003u + (uint64_t)s->step;
+    pack_weights(&o->others->actor);
+    for (long i = 0; i < o->batch; i++) {
+        if (s->at == (long)r->rows->n) shuffle(r->order, r->rows->n, o->seed, ++s->epoch), s->at = 0;
+        draw_answers(r, &r->rows->row[r->order[s->at++]], random_u64(&seed));
+        loss += rlhf_loss(r, 1 / (double)o->batch) / (double)o->batch;
+        backward(r->m, &r->batch);
+        s->tokens += r->batch.T, s->targets += r->batch.n_out;
+    }
+    return loss;
+}
+
+static double rlhf_validate(Run *r)
+{
+    double sum = 0;
+    Others before = *r->o->others;
+    pack_weights(&r->o->others->actor);
+    for (size_t i = 0; i < r->valid->n; i++) draw_answers(r, &r->valid->row[i], i), sum += rlhf_loss(r, 0);
+    r->o->others->mean_reward = before.mean_reward, r->o->others->mean_kl = before.mean_kl;
+    return sum / (double)r->valid->n;
+}
+
+// Room for steps of this run, once its sizes are known. The actor shares the weights of the trained model and has its
+// own activations, or training and generation would take turns in allocating theirs.
+static void others_init(Run *r)
+{
+    Others *x = r->o->others;
+    int k = r->o->answers;
+    double **array[] = { &x->nll, &x->nll_ref, &x->value, &x->weight };
+    for (int i = 0; i < 4; i++) *array[i] = zalloc((size_t)r->T, sizeof(double));
+    if (x->reference.params) acts_reserve(&x->reference, r->T, r->T, r->longest, false);
+    if (!k) return;
+    batch_alloc(&x->judged, r->T + k, k, k);
+    acts_reserve(&x->reward, r->T + k, k, r->longest, false);
+    x->actor = (Model){ .c = r->m->c, .tok = r->m->tok, .layer = r->m->layer, .embd_at = r->m->embd_at,
+                        .norm_at = r->m->norm_at, .out_at = r->m->out_at, .packed_out = r->m->packed_out,
+                        .params = r->m->params, .angle = r->m->angle };
+    generator_init(&x->writer, &x->actor, (Decoding){ .temperature = 1, .top_p = 1 });
+    x->ids = ints(r->longest + 2);
+    x->answer.a = grow(NULL, sizeof(int), &x->answer.cap, (size_t)r->longest + 2);
+}
+
+static void others_free(Others *x)
+{
+    free(x->nll), free(x->nll_ref), free(x->value), free(x->weight), free(x->ids), free(x->answer.a);
+    if (x->actor.params) generator_free(&x->writer), batch_free(&x->judged);
+    free(x->actor.packed), acts_free(&x->actor.acts);
+    model_free(&x->reference), model_free(&x->reward);
+    *x = (Others){ 0 };
+}
+
+// Ids pass between these models, not text: they must share vocabulary and prompt, and have as much room.
+static void others_load(Model *other, const Model *m, const char *path)
+{
+    model_load(other, path);
+    bool same_pieces = other->c.V == m->c.V;
+    for (int i = 0; i < m->c.V && same_pieces; i++) same_pieces = same(other->tok.piece[i], m->tok.piece[i]);
+    CHECK(same_pieces, "%s: another vocabulary than that of the model to be trained; one tokenizer for both", path);
+    CHECK(other->template && !strcmp(other->template_sft, m->template_sft), "%s: another prompt than that of the model "
+          "to be trained; train both with the same --prompt", path);
+    CHECK(other->c.context >= m->c.context, "%s: its context has %d tokens, that of the model that is trained %d", path,
+          other->c.context, m->c.context);
+}
+
+/* ============================================================================================================
+   Chapter 9. Inside.  Two things that can be read off a trained Aligner: both sides of Eq. (3), answer by answer; and,
+   from appendix B.6 (p. 19-21), "copy or correct" as a direction of the residual stream, which can be turned up and
+   down. Skip it at first reading. */
+
+// log p(target | condition) of one row, in nats: a term of the means of Eqs. (1) and (4), with its </s>.
+static double log_likelihood(Model *m, Batch *b, double *nll, const Row *r)
+{
+    batch_clear(b), batch_add(b, r), forward(m, b, NULL);
+    return -loss_sum(m, b, nll, 1);
+}
+
+/* The sum of Eq. (2) has a term for each answer that the upstream model could give: too many to count, but most of the
+   probability is in few of them. They are found best first. All that is known so far is a tree: a node is the beginning
+   of an answer, its children are that beginning and one token more. The likeliest node is taken out; where it ends with
+   </s> it is an answer, else its children go in. A child is never likelier than its parent, so answers come out in the
+   order of their probability, and none is missed. */
+typedef struct { double log_p; int parent, token, depth; } Node;
+
+// The answers found: answer[i] has probability exp(log_p[i]); mass is their sum.
+typedef struct { Ids *answer; double *log_p, mass; int n; } Answers;
+
+// When to stop: with this much of the probability, so many answers or passes; an answer is cut behind max_tokens draws.
+typedef struct { double mass; int answers, passes, max_tokens; } Limits;
+
+static const double FAINT = -16.1;      // log 1e-7
+static const Limits BOUND = { .mass = 0.99, .answers = 256, .passes = 4096, .max_tokens = INT_MAX };
+
+// The ids of a node, behind those of the condition.
+static void spell(const Node *node, int i, int n_condition, Ids *path)
+{
+    while (path->n < n_condition + node[i].depth) ids_add(path, 0);
+    path->n = n_condition + node[i].depth;
+    for (; node[i].depth; i = node[i].parent) path->a[n_condition + node[i].depth - 1] = node[i].token;
+}
+
+static void answers_free(Answers *a)
+{
+    for (int i = 0; i < a->n; i++) free(a->answer[i].a);
+    free(a->answer), free(a->log_p);
+}
+
+// Answers of g's model to a condition, likeliest first. Beginnings of less than 1e-7 are left out, and their mass with
+// them: what is covered is what was found, never more.
+static Answers enumerate(Generator *g, const Row *r, Limits most)
+{
+    Answers a = { zalloc((size_t)most.answers, sizeof(Ids)), zalloc((size_t)most.answers, sizeof(double)), 0, 0 };
+    Ids path = { 0 }, fed = { 0 };
+    Heap heap = { 0 };
+    Node *node = NULL;
+    size_t n = 0, cap = 0;
+    int c = r->n_condition, V = g->m->c.V, passes = 0;
+    for (int i = 0; i < c; i++) ids_add(&path, r->ids[i]);
+    node = grow(node, sizeof *node, &cap, 1), node[n++] = (Node){ 0 };
+    heap_push(&heap, (Merge){ 0, 0, 0 });
+    g->cache.len = 0;
+    while (heap.n && a.n < most.answers && a.mass < most.mass) {
+        int i = heap_pop(&heap).left;
+        Node top = node[i];
+        spell(node, i, c, &path);
+        bool ended = top.depth && top.token == EOS;
+        if (ended || top.depth == most.max_tokens) {
+            for (int t = c; t < path.n - ended; t++) ids_add(&a.answer[a.n], path.a[t]);
+            a.log_p[a.n++] = top.log_p, a.mass += exp(top.log_p);
+            continue;
+        }
+        if (path.n > g->m->c.context || passes++ >= most.passes) continue;
+        int known = 0;                                  // what this beginning shares with the last one is in the cache
+        while (known < fed.n && known < path.n - 1 && fed.a[known] == path.a[known]) known++;
+        g->cache.len = known;
+        float *z = (float *)feed(g, path.a + known, path.n - known, NULL, 0, 1), m, inv;
+        for (fed.n = known; fed.n < path.n; ) ids_add(&fed, path.a[fed.n]);
+        softmax(z, V, &m, &inv);
+        for (int j = 0; j < V; j++) {
+            double log_p = top.log_p + log((double)z[j]);
+            if (!(log_p > FAINT)) continue;
+            node = grow(node, sizeof *node, &cap, n + 1);
+            node[n] = (Node){ log_p, i, j, top.depth + 1 };
+            heap_push(&heap, (Merge){ (float)log_p, (int)n++, 0 });
+        }
+    }
+    free(path.a), free(fed.a), free(heap.a), free(node);
+    return a;
+}
+
+// Both sides of Eq. (3) for one triple, in nats. left is - log pi'(y_c | x) as far as the answers were counted: what is
+// missing could only make it smaller, so left is an upper bound of the true left side and slack = right - left a lower
+// bound of the true slack. The term of y_o itself is always counted: left <= right holds whatever else was found.
+typedef struct { double left, right, mass; int answers; } Bound;
+
+// log(e^a + e^b), which neither overflows nor underflows.
+static double log_add(double a, double b) { return fmax(a, b) + log1p(exp(-fabs(a - b))); }
+
+static bool bound(Generator *pi, Model *mu, Batch *b, double *nll, Triple t, Limits most, Bound *out)
+{
+    Row upstream = sft(pi->m, t), row = aligner(mu, t);
+    bool fits = upstream.n - 1 <= pi->m->c.context && row.n - 1 <= mu->c.context;
+    if (fits) {
+        Answers a = enumerate(pi, &upstream, most);
+        // pi(y_o | x) comes from the pass that generates, as all other pi(y_k | x) do
+        pi->cache.len = 0;
+        int n_out = upstream.n - upstream.n_condition;
+        double log_pi = 0, log_mu = log_likelihood(mu, b, nll, &row);
+        for (int i = 0, n = upstream.n_condition; i < n_out; i++, n = 1) {
+            float *z = (float *)feed(pi, upstream.ids + pi->cache.len, n, NULL, 0, 1), m, inv;
+            double logit = (double)z[upstream.ids[upstream.n_condition + i]];
+            softmax(z, pi->m->c.V, &m, &inv);
+            log_pi += logit - (double)m + log((double)inv);
+        }
+        *out = (Bound){ .right = -log_mu - log_pi, .mass = exp(log_pi), .answers = 1 };
+        double log_sum = log_mu + log_pi;               // of the terms of Eq. (2) so far
+        for (int k = 0; k < a.n; k++) {
+            const Ids *y = &a.answer[k];
+            if (y->n == n_out - 1 && !memcmp(y->a, upstream.ids + upstream.n_condition, (size_t)y->n * sizeof(int)))
+                continue;                               // y_o, which is counted already
+            Buf y_k = decode_all(&pi->m->tok, y->a, y->n);
+            Row r = aligner(mu, (Triple){ t.x, contents(&y_k), t.y_c });
+            if (r.n - 1 <= mu->c.context) {             // what mu has no room for counts as missing
+                log_sum = log_add(log_sum, a.log_p[k] + log_likelihood(mu, b, nll, &r));
+                out->mass += exp(a.log_p[k]), out->answers++;
+            }
+            free(y_k.s), free(r.ids);
+        }
+        out->left = -log_sum;
+        answers_free(&a);
+    }
+    free(upstream.ids), free(row.ids);
+    return fits;
+}
+
+/* Steering.  H[l] is the residual stream behind layer l at a place of the output. Two stimuli for each triple that has
+   something to correct: row 2 i copies (x, y_c -> y_c), row 2 i + 1 corrects (x, y_o -> y_c). Question, output and
+   position are the same; what differs is only whether the answer in the prompt was good. (As printed, the names of the
+   paper's two sets of stimuli look swapped.) Then
+
+       V_c     = first principal direction of the normalised differences H_correct - H_copy     one vector a layer
+       r(l, k) = H[l]^T V_c                    activity at layer l, output position k
+       M'      = M + alpha V_c                 steering: a vector is added to the residual stream (forward, chapter 5)
+
+   A principal direction has neither sign nor length. The sign is chosen so that +alpha raises D_L. In M' its length is
+   the mean length of the differences, |H_correct - H_copy|, so that alpha = 1 means the same in every layer and every
+   model: as far as the two kinds are apart, and all of it along V_c. */
+
+enum { POSITIONS = 8 };                 // output positions that are looked at
+
+// Where forward left H[l] of a batch of one row, at output position k; behind the last layer only outputs are left.
+static const float *hidden(const Model *m, const Batch *b, int l, int k)
+{
+    return layer_acts(m, l).next + (size_t)(l == m->c.L - 1 ? k : b->out[k]) * (size_t)m->c.C;
+}
+
+// H[row][l][k][C] of all rows, positions beyond a row's end being zero. acts_reserve must have kept every layer.
+static float *hidden_states(Model *m, const Rows *rows, Batch *b)
+{
+    size_t C = (size_t)m->c.C, L = (size_t)m->c.L;
+    float *H = zalloc(rows->n * L * POSITIONS * C, sizeof *H), *to = H;
+    for (size_t i = 0; i < rows->n; i++) {
+        batch_clear(b), batch_add(b, &rows->row[i]), forward(m, b, NULL);
+        for (int l = 0; l < m->c.L; l++)
+            for (int k = 0; k < POSITIONS; k++, to += C)
+                if (k < b->n_out) copy_floats(to, hidden(m, b, l, k), C);
+    }
+    return H;
+}
+
+// V_c of layer l: power iteration on the sum of d d^T over the normalised differences d. Each round multiplies v by
+// that matrix and makes it a unit vector again: the direction of the largest eigenvalue outgrows all others. V_c points
+// to where correcting rows are on average. Returns the mean length of the differences.
+static double principal_direction(float *v, const float *H, size_t n_rows, int l, int L, int C)
+{
+    size_t row = (size_t)L * POSITIONS * (size_t)C, at = (size_t)l * POSITIONS * (size_t)C;
+    float *d = zalloc((size_t)C, sizeof *d), *next = zalloc((size_t)C, sizeof *next);
+    double gap = 0, length = 0, n = 0;
+    for (int round = 0; round < 100; round++) {
+        memset(next, 0, (size_t)C * sizeof *next), gap = length = n = 0;
+        for (size_t i = 0; i < n_rows; i += 2)
+            for (int k = 0; k < POSITIONS; k++) {
+                const float *copy = H + i * row + at + (size_t)k * (size_t)C, *correct = copy + row;
+                for (int j = 0; j < C; j++) d[j] = correct[j] - copy[j];
+                float norm = sqrtf(dot(d, d, C)), along = round ? dot(d, v, C) : norm;     // round 0: the mean of d
+                if (norm == 0) continue;
+                for (int j = 0; j < C; j++) next[j] += along / (norm * norm) * d[j];
+                gap += (double)along, length += (double)norm, n++;
+            }
+        float norm = sqrtf(dot(next, next, C));
+        if (norm == 0) break;
+        if (round < 99) for (int j = 0; j < C; j++) v[j] = next[j] / norm;
+    }
+    if (gap < 0) for (int j = 0; j < C; j++) v[j] = -v[j];
+    free(d), free(next);
+    return n > 0 ? length / n : 0;
+}
+
+// The mean of r(l, k) over rows of one kind (0 copy, 1 correct) that have a position k.
+static double activity(const float *H, const Rows *rows, const float *v, int kind, int l, int k, int L, int C)
+{
+    double sum = 0, n = 0;
+    for (size_t i = (size_t)kind; i < rows->n; i += 2) {
+        if (rows->row[i].n - rows->row[i].n_condition <= k) continue;
+        sum += (double)dot(H + ((i * (size_t)L + (size_t)l) * POSITIONS + (size_t)k) * (size_t)C, v, C), n++;
+    }
+    return n > 0 ? sum / n : 0;
 }
 
 /* ============================================================================================================
@@ -3103,11 +3658,18 @@ static const char USAGE[] =
 "             --seed N --valid F --log F.csv --save-every N --resume --target answer|correction\n"
 "             --grow-below X   short rows first: the longest target doubles whenever the running loss falls below X\n"
 "             --prompt default|v1|v2|paper|short or a template with {question} and {answer}\n"
+"  aligner train dpo --init M.gguf [--reference R.gguf] --beta X       correction preferred to answer\n"
+"  aligner train reward [--init M.gguf]                                a model that judges, from the same pairs\n"
+"  aligner train rlhf --init M.gguf --reward R.gguf [--reference R.gguf] --kl X --samples N --max-tokens N\n"
 "  aligner answer  M.gguf [F.jsonl]     rows with question            -> the same rows with answer\n"
 "  aligner correct M.gguf [F.jsonl]     rows with question and answer -> the same rows with correction and action\n"
 "        --question S --answer S (instead of a file), --temperature X --top-k N --top-p X --frequency-penalty X\n"
 "        --seed N --max-tokens N --no-draft --diff; in conversation --upstream M.gguf answers empty answers\n"
 "  aligner eval M.gguf --data F [--json]   loss a token, and copy or correct against the gold corrections\n"
+"  aligner loglik M.gguf [F.jsonl] [--target answer|correction]   adds loglik (nats) and tokens to rows\n"
+"  aligner score R.gguf [F.jsonl]          adds the reward of question and answer to rows\n"
+"  aligner bound PI.gguf MU.gguf --data F [--json]    both sides of Eq. (3), row by row\n"
+"  aligner steer M.gguf --data F [--valid F] [--alpha A,A,...] [--layer L] [--json]   copy or correct as a direction\n"
 "  aligner sample M.gguf --text S          raw continuation of a text, greedy unless told otherwise\n"
 "  aligner tokens M.gguf --text S | --question S [--answer S [--correction S]]\n"
 "  aligner info M.gguf\n"
@@ -3129,9 +3691,9 @@ static void __attribute__((noreturn, format(printf, 1, 2))) usage_error(const ch
 typedef struct {
     TrainOptions train;
     Decoding how;
-    const char *text, *question, *answer, *correction, *upstream, *target;
+    const char *text, *question, *answer, *correction, *upstream, *target, *alpha;
     const char *word[3];                                // what is no option: command, model, file
-    int n_words, vocab, threads, diff, json;
+    int n_words, vocab, threads, diff, json, samples, layer;
 } Options;
 
 enum Kind { FLAG, INT, LONG, REAL, STRING, FILES };
@@ -3174,6 +3736,9 @@ static void parse_options(Options *o, int argc, char **argv)
         { "--diff", FLAG, &o->diff }, { "--json", FLAG, &o->json }, { "--text", STRING, &o->text },
         { "--question", STRING, &o->question }, { "--answer", STRING, &o->answer },
         { "--correction", STRING, &o->correction }, { "--upstream", STRING, &o->upstream },
+        { "--reference", STRING, &t->reference }, { "--reward", STRING, &t->reward }, { "--beta", REAL, &t->beta },
+        { "--kl", REAL, &t->kl }, { "--samples", INT, &o->samples },
+        { "--alpha", STRING, &o->alpha }, { "--layer", INT, &o->layer },
         { "--threads", INT, &o->threads }, { "--quiet", FLAG, &t->quiet } };
     size_t k, n = sizeof option / sizeof *option;
     for (int i = 1; i < argc; i++) {
@@ -3206,6 +3771,14 @@ static const char *need_word(const Options *o, int i, const char *what)
 }
 
 static bool is(const char *a, const char *b) { return !strcmp(a, b); }
+
+// Was this model trained to answer questions, to correct answers, or only to judge them?
+static bool answers(const Model *m)
+{
+    return is(m->objective, "sft") || is(m->objective, "dpo") || is(m->objective, "rlhf");
+}
+static bool corrects(const Model *m) { return is(m->objective, "aligner") || is(m->objective, "warmup"); }
+static bool judges(const Model *m) { return is(m->objective, "reward"); }
 
 /* ------------------------------------------------------------------------------------------------------------
    Training commands. */
@@ -3263,14 +3836,33 @@ static void model_from_scratch(Model *m, const TrainOptions *t)
     model_init(m, (uint64_t)t->seed);
 }
 
+// Sets up chapter 8's objectives; false for those of chapter 1.
+static bool choose_alternative(TrainOptions *t, const Options *o, const char *name, Others *others, Objective *row)
+{
+    bool dpo = is(name, "dpo"), rlhf = is(name, "rlhf");
+    t->pairs = dpo || is(name, "reward"), t->answers = rlhf ? o->samples : 0;
+    if (!t->pairs && !rlhf) return false;
+    *row = dpo ? sft : rlhf ? question : judged;
+    if (!is(name, "reward") && !t->init && !t->reference) usage_error("`train %s` needs --init or --reference", name);
+    if (rlhf && !t->reward) usage_error("`train rlhf` needs --reward, a model made by `train reward`");
+    if (rlhf && (o->samples < 2 || o->samples > 1024)) usage_error("--samples needs a number from 2 to 1024");
+    if (rlhf && t->tokens) usage_error("`train rlhf` counts its batch in questions: --batch, not --tokens");
+    if (t->grow_below > 0) usage_error("--grow-below goes with sft, warmup and aligner");
+    t->others = others, t->prepare = others_init;
+    t->step = rlhf ? rlhf_step : pair_step, t->validate = rlhf ? rlhf_validate : pair_validate;
+    return true;
+}
+
 // `train`: what can be refused without reading the data is refused first. --init takes
 // weights, tokenizer and prompt of another model: that is how the Aligner begins where the warm-up ended.
 static void run_train(const Options *o)
 {
     TrainOptions t = o->train;
-    const char *name = need_word(o, 1, "an objective: sft, warmup or aligner");
+    Others others = { .max_tokens = o->how.max_tokens };
+    const char *name = need_word(o, 1, "an objective: sft, warmup, aligner, dpo, reward or rlhf");
     Objective objective = is(name, "sft") ? sft : is(name, "warmup") ? warmup : is(name, "aligner") ? aligner : NULL;
-    if (!objective) usage_error("\"%s\" is no objective; sft, warmup or aligner was expected", name);
+    bool alternative = choose_alternative(&t, o, name, &others, &objective);
+    if (!objective) usage_error("\"%s\" is no objective; sft, warmup, aligner, dpo, reward or rlhf was expected", name);
     if (o->n_words > 2) usage_error("\"%s\" is one word too many; data files go behind --data", o->word[2]);
     if (!t.n_data || !t.out) usage_error("`train` needs --data and --out");
     if (!t.steps && t.epochs <= 0) usage_error("`train` needs --steps or --epochs");
@@ -3279,8 +3871,8 @@ static void run_train(const Options *o)
     if (t.batch < 1) usage_error("--batch needs a number from 1 on");
     t.target_correction = o->target && is(o->target, "correction");
     if (o->target && !t.target_correction && !is(o->target, "answer")) usage_error("--target is answer or correction");
-    if (t.target_correction && objective != sft)
-        usage_error("--target correction goes with sft; warmup and aligner know their targets");
+    if (t.target_correction && !is(name, "sft"))
+        usage_error("--target correction goes with sft; the other objectives know their targets");
 
     // The model, and what it is to become.
     check_writable(t.out);
@@ -3288,20 +3880,36 @@ static void run_train(const Options *o)
     if (t.resume || t.init) model_load(&m, t.resume ? t.out : t.init);
     else model_from_scratch(&m, &t);
     if (t.prompt || !m.template) set_template(&m, t.prompt ? t.prompt : "default");
+    CHECK(!alternative || is(name, "reward") || (!corrects(&m) && !judges(&m)), "%s does not answer questions; "
+          "`train %s` begins with a model that does", t.resume ? t.out : t.init, name);
     CHECK(!t.resume || is(m.objective, name), "%s was trained as \"%s\"; resuming it as \"%s\" would mix two runs",
           t.out, m.objective, name);
     snprintf(m.objective, sizeof m.objective, "%s", name);
 
     // The data under this objective, and the run.
     Rows rows = { 0 }, valid = { 0 };
-    for (int i = 0; i < t.n_data; i++) rows_load(&rows, &m, t.data[i], objective, t.target_correction);
-    if (t.valid) rows_load(&valid, &m, t.valid, objective, t.target_correction);
+    for (int i = 0; i < t.n_data + (t.valid != NULL); i++) {
+        const char *path = i < t.n_data ? t.data[i] : t.valid;
+        if (alternative) pairs_load(i < t.n_data ? &rows : &valid, &m, path, objective, t.pairs);
+        else rows_load(i < t.n_data ? &rows : &valid, &m, path, objective, t.target_correction);
+    }
+    if (alternative && !is(name, "reward")) others_load(&others.reference, &m, t.reference ? t.reference : t.init);
+    if (t.answers) {
+        others_load(&others.reward, &m, t.reward);
+        CHECK(judges(&others.reward), "%s is no reward model; `train reward` makes one", t.reward);
+    }
     CHECK(rows.n, "no rows to train on in %s", t.data[0]);
     if (!t.quiet)
         fprintf(stderr, "%s: %zu rows, %zu parameters, vocabulary %d, %d threads\n", name, rows.n, m.n_params, m.c.V,
                 max_threads());
     train(&m, &rows, &valid, &t);
-    rows_free(&rows), rows_free(&valid), model_free(&m);
+    if (!t.quiet && t.pairs)
+        fprintf(stderr, "%.1f %% of the %s pairs in the right order\n", 100 * others.ranked,
+                valid.n ? "validation" : "last batch's");
+    if (!t.quiet && t.answers)
+        fprintf(stderr, "running means an answer: reward %.4f, log(pi / reference) %.4f\n", others.mean_reward,
+                others.mean_kl);
+    rows_free(&rows), rows_free(&valid), others_free(&others), model_free(&m);
 }
 
 /* ------------------------------------------------------------------------------------------------------------
@@ -3415,9 +4023,10 @@ static void run_generate(const Options *o, bool correcting)
     Generator g;
     const char *path = need_word(o, 1, "a model"), *file = o->n_words > 2 ? o->word[2] : NULL;
     model_load(&m, path);
-    CHECK(!correcting || !is(m.objective, "sft"),
-          "%s was trained by `train sft`: it answers, it does not correct; use `answer`", path);
-    CHECK(correcting || (!is(m.objective, "aligner") && !is(m.objective, "warmup")),
+    CHECK(!judges(&m), "%s is a reward model: it neither answers nor corrects; use `score`", path);
+    CHECK(!correcting || !answers(&m),
+          "%s was trained by `train %s`: it answers, it does not correct; use `answer`", path, m.objective);
+    CHECK(correcting || !corrects(&m),
           "%s is an Aligner: it corrects answers, it does not give them; use `correct`", path);
     CHECK(m.template, "%s has no prompt template inside; models made by `train` have one; `sample` continues raw text",
           path);
@@ -3500,8 +4109,9 @@ static void run_eval(const Options *o)
     Tallies tallies = { 0 };
     model_load(&m, need_word(o, 1, "a model"));
     if (!o->train.n_data) usage_error("`eval` needs --data");
-    bool answers = is(m.objective, "sft");
-    for (int i = 0; i < o->train.n_data; i++) rows_load(&rows, &m, o->train.data[i], answers ? sft : aligner, false);
+    CHECK(!judges(&m), "%s is a reward model; use `score`", o->word[1]);
+    for (int i = 0; i < o->train.n_data; i++)
+        rows_load(&rows, &m, o->train.data[i], answers(&m) ? sft : aligner, false);
     int longest = longest_row(&rows), T = 16 * longest;
     batch_alloc(&b, T, T, T);
     acts_reserve(&m, T, T, longest, false);
@@ -3509,10 +4119,200 @@ static void run_eval(const Options *o)
 
     generator_init(&g, &m, GREEDY);
     tally_of(&tallies, text("all"));
-    for (int i = 0; i < o->train.n_data && !answers; i++) examine(&g, o->train.data[i], &tallies);
+    for (int i = 0; i < o->train.n_data && !answers(&m); i++) examine(&g, o->train.data[i], &tallies);
     show_eval(&tallies, &rows, loss, o->json);
     for (size_t k = 0; k < tallies.n; k++) free(tallies.a[k].name.s);
     free(tallies.a), free(nll), generator_free(&g), batch_free(&b), rows_free(&rows), model_free(&m);
+}
+
+// `loglik` and `score`: a filter that adds log p(target | condition) in nats and its number of tokens, or the reward of
+// question and answer. The target is what the model was trained to write; --target says otherwise.
+static void run_measure(const Options *o, bool scoring)
+{
+    Model m;
+    Batch b;
+    Objects in;
+    Triple t;
+    Buf more = { 0 };
+    char number[128];
+    model_load(&m, need_word(o, 1, "a model"));
+    CHECK(!scoring || judges(&m), "%s is no reward model; `train reward` makes one", o->word[1]);
+    CHECK(scoring || !judges(&m), "%s is a reward model; use `score`", o->word[1]);
+    bool correction = !scoring && (o->target ? is(o->target, "correction") : !answers(&m));
+    if (o->target && !correction && !is(o->target, "answer")) usage_error("--target is answer or correction");
+    bool asks = scoring || answers(&m);                 // is the condition the question alone?
+    int T = m.c.context, keys = NEED_X | (!asks || !correction ? NEED_Y_O : 0) | (correction ? NEED_Y_C : 0);
+    batch_alloc(&b, T, 1, T), acts_reserve(&m, T, T, T, false);
+    double *nll = zalloc((size_t)T, sizeof *nll);
+    objects_open(&in, o->n_words > 2 ? o->word[2] : NULL);
+    while (next_row(&in, keys, &t)) {
+        if (asks && correction) t.y_o = t.y_c;
+        Row r = scoring ? judged(&m, t) : asks ? sft(&m, t) : correction ? aligner(&m, t) : warmup(&m, t);
+        const char *name = scoring ? "reward" : "loglik";
+        if (r.n - 1 > T) snprintf(number, sizeof number, "\"%s\": null, \"reason\": \"longer than the context\"", name);
+        else {
+            double log_p = scoring ? score(&m, &b, &r) : log_likelihood(&m, &b, nll, &r);
+            int n = snprintf(number, sizeof number, "\"%s\": %.6f", name, log_p);
+            if (!scoring) snprintf(number + n, sizeof number - (size_t)n, ", \"tokens\": %d", r.n - r.n_condition);
+        }
+        more.n = 0, buf_puts(&more, number);
+        put_row(stdout, in.object, (const char *const[]){ name, scoring ? NULL : "tokens", NULL }, &more);
+        free(r.ids);
+    }
+    objects_close(&in);
+    free(more.s), free(nll), batch_free(&b), model_free(&m);
+}
+
+// `bound`: Eqs. (2) and (3) for the rows of a file: a line each, or one JSON object with --json; then the means.
+static void run_bound(const Options *o)
+{
+    Model pi, mu;
+    Generator g;
+    Batch b;
+    Objects in;
+    Triple t;
+    Bound one, sum = { 0 };
+    long n = 0, skipped = 0;
+    const char *upstream = need_word(o, 1, "an upstream model and an Aligner"), *path = need_word(o, 2, "an Aligner");
+    model_load(&pi, upstream), model_load(&mu, path);
+    if (!o->train.n_data) usage_error("`bound` needs --data");
+    CHECK(!corrects(&pi) && !judges(&pi) && pi.template, "%s: a model that answers was expected", o->word[1]);
+    CHECK(!answers(&mu) && !judges(&mu) && mu.template, "%s: an Aligner was expected", o->word[2]);
+    int T = mu.c.context;
+    generator_init(&g, &pi, GREEDY);
+    batch_alloc(&b, T, 1, T), acts_reserve(&mu, T, T, T, false);
+    double *nll = zalloc((size_t)T, sizeof *nll);
+    if (o->json) printf("{\"rows\": [");
+    for (int i = 0; i < o->train.n_data; i++) {
+        objects_open(&in, o->train.data[i]);
+        while (next_row(&in, NEED_X | NEED_Y_O | NEED_Y_C, &t)) {
+            if (!bound(&g, &mu, &b, nll, t, BOUND, &one)) { skipped++; continue; }
+            printf(o->json ? "%s{\"left\": %.6f, \"right\": %.6f, \"slack\": %.6f, \"mass\": %.6f, \"answers\": %d}" :
+                   "%s- log pi'(y_c | x) <= %.4f   bound %.4f   slack %.4f   mass %.4f of %d answers", !o->json ? "" :
+                   n ? ",\n " : "", one.left, one.right, one.right - one.left, one.mass, one.answers);
+            if (!o->json) putchar('\n');
+            sum.left += one.left, sum.right += one.right, sum.mass += one.mass, sum.answers += one.answers, n++;
+            flush_results();
+        }
+        objects_close(&in);
+    }
+    double N = n ? (double)n : 1, left = sum.left / N, right = sum.right / N;
+    printf(o->json ? "], \"left\": %.6f, \"right\": %.6f, \"slack\": %.6f, \"mass\": %.6f, \"answers\": %.2f, "
+           "\"skipped\": %ld}\n" : "mean: left %.4f   right %.4f   slack %.4f   mass %.4f   answers %.2f   (%ld rows "
+           "too long)\n", left, right, right - left, sum.mass / N, sum.answers / N, skipped);
+    free(nll), batch_free(&b), generator_free(&g), model_free(&pi), model_free(&mu);
+}
+
+// Mean D_L of greedy corrections of a file, with alpha V_c added behind one layer (or, layer being 0, behind each).
+static double steered_degree(Generator *g, const float *direction, const double *length, double alpha, int layer,
+                             float *steer, const char *path)
+{
+    const Config *c = &g->m->c;
+    Tallies t = { 0 };
+    for (int l = 0; l < c->L; l++)
+        for (int j = 0; j < c->C; j++)
+            steer[l * c->C + j] = layer && layer != l + 1 ? 0 : (float)(alpha * length[l]) * direction[l * c->C + j];
+    g->m->steer = alpha != 0 ? steer : NULL;
+    tally_of(&t, text("all"));
+    examine(g, path, &t);
+    g->m->steer = NULL;
+    double n = (double)(t.a[0].copy + t.a[0].correct), degree = n > 0 ? t.a[0].degree / n : 0;
+    for (size_t k = 0; k < t.n; k++) free(t.a[k].name.s);
+    free(t.a);
+    return degree;
+}
+
+enum { MOST_ALPHAS = 32 };
+
+// The numbers of --alpha, separated by commas.
+static int parse_alphas(const char *s, double *alpha)
+{
+    int n = 0;
+    for (const char *p = s; ; p++) {
+        char *end;
+        double x = strtod(p, &end);
+        if (n == MOST_ALPHAS || end == p || !isfinite(x) || fabs(x) > 1e6 || (*end && *end != ','))
+            usage_error("--alpha needs at most %d numbers, separated by commas, not \"%s\"", MOST_ALPHAS, s);
+        alpha[n++] = x;
+        if (!*(p = end)) return n;
+    }
+}
+
+// The report of `steer`, for a reader or as one JSON object. H_seen: hidden states of the rows `seen`.
+static void show_steer(const Model *m, const Rows *seen, const float *H_seen, const float *v, const double *length,
+                       bool json)
+{
+    static const char *const KIND[] = { "copy", "correct" };
+    int L = m->c.L, C = m->c.C;
+    if (!json) printf("mean activity r(l, k) of rows that copy and that correct, k = 0..%d\n", POSITIONS - 1);
+    for (int l = 0; l < L; l++) {
+        printf(json ? "%s{\"layer\": %d, \"length\": %.4f" : "%slayer %d, length of V_c %.4f\n", json && l ? ", " : "",
+               l + 1, length[l]);
+        for (int kind = 0; kind < 2; kind++) {
+            printf(json ? ", \"%s\": [" : "    %-8s", KIND[kind]);
+            for (int k = 0; k < POSITIONS; k++)
+                printf(json ? "%s%.4f" : "%s%9.4f", json && k ? ", " : "",
+                       activity(H_seen, seen, v + l * C, kind, l, k, L, C));
+            fputs(json ? "]" : "\n", stdout);
+        }
+        if (json) printf("}");
+    }
+}
+
+// D_L against alpha, and the straight line that fits it best: R^2 is the share of the variance that it explains.
+static void show_fit(const double *alpha, const double *degree, int n, bool json)
+{
+    double sx = 0, sy = 0, sxx = 0, sxy = 0, syy = 0;
+    for (int i = 0; i < n; i++) {
+        double x = alpha[i], y = degree[i];
+        printf(json ? "%s{\"alpha\": %g, \"degree\": %.6f}" : "%salpha %6.2f   D_L %.4f\n", json && i ? ", " : "",
+               x, y);
+        sx += x, sy += y, sxx += x * x, sxy += x * y, syy += y * y;
+    }
+    double vx = sxx - sx * sx / n, vy = syy - sy * sy / n, cov = sxy - sx * sy / n;
+    printf(json ? "], \"slope\": %.6f, \"R2\": %.6f}\n" : "slope %.4f, R^2 %.4f\n", vx > 0 ? cov / vx : 0,
+           vx > 0 && vy > 0 ? cov * cov / (vx * vy) : 0);
+}
+
+// `steer`: V_c from --data; activity by layer and position, and D_L against alpha, on --valid (or the same rows).
+static void run_steer(const Options *o)
+{
+    Model m;
+    Generator g;
+    Batch b;
+    Rows fit = { 0 }, seen = { 0 };
+    double alpha[MOST_ALPHAS], degree[MOST_ALPHAS];
+    model_load(&m, need_word(o, 1, "an Aligner"));
+    if (o->train.n_data != 1) usage_error("`steer` needs --data with one file");
+    int L = m.c.L, C = m.c.C, n = parse_alphas(o->alpha ? o->alpha : "-1,-0.75,-0.5,-0.25,0,0.25,0.5,0.75,1", alpha);
+    if (o->layer > L) usage_error("--layer %d: the model has %d layers", o->layer, L);
+    CHECK(!answers(&m) && !judges(&m) && m.template, "%s: an Aligner was expected", o->word[1]);
+    const char *data = o->train.data[0], *valid = o->train.valid ? o->train.valid : data;
+    pairs_load(&fit, &m, data, aligner, true), pairs_load(&seen, &m, valid, aligner, true);
+    CHECK(fit.n && seen.n, "%s: no row has a correction that differs from its answer", fit.n ? valid : data);
+
+    // The hidden states of both files, and from the first one a direction for each layer.
+    int T = longest_row(&fit) > longest_row(&seen) ? longest_row(&fit) : longest_row(&seen);
+    batch_alloc(&b, T, 1, T), acts_reserve(&m, T, T, T, true);
+    float *H = hidden_states(&m, &fit, &b), *H_seen = hidden_states(&m, &seen, &b);
+    float *v = zalloc((size_t)(L * C), sizeof *v), *steer = zalloc((size_t)(L * C), sizeof *steer);
+    double *length = zalloc((size_t)L, sizeof *length), sign = 1;
+    for (int l = 0; l < L; l++) length[l] = principal_direction(v + l * C, H, fit.n, l, L, C);
+
+    // The sign: +1 must change more than -1, on the rows of --data.
+    generator_init(&g, &m, GREEDY);
+    double up = steered_degree(&g, v, length, 1, o->layer, steer, data);
+    if (up < steered_degree(&g, v, length, -1, o->layer, steer, data)) sign = -1;
+    for (int i = 0; i < L * C; i++) v[i] *= (float)sign;
+
+    for (int i = 0; i < n; i++) degree[i] = steered_degree(&g, v, length, alpha[i], o->layer, steer, valid);
+
+    printf(o->json ? "{\"pairs\": %zu, \"layers\": [" : "V_c from %zu pairs; ", fit.n / 2);
+    show_steer(&m, &seen, H_seen, v, length, o->json);
+    if (o->json) printf("], \"layer\": %d, \"points\": [", o->layer);
+    show_fit(alpha, degree, n, o->json);
+    free(H), free(H_seen), free(v), free(steer), free(length);
+    generator_free(&g), batch_free(&b), rows_free(&fit), rows_free(&seen), model_free(&m);
 }
 
 // `sample`: no prompt, no template; the text goes on. It works for any model that model_load reads.
@@ -3548,7 +4348,7 @@ static void run_tokens(const Options *o)
     if (o->question) {
         if (!m.template) set_template(&m, o->train.prompt ? o->train.prompt : "default");
         Triple t = { text(o->question), text(o->answer ? o->answer : ""), text(o->correction ? o->correction : "") };
-        r = o->correction ? aligner(&m, t) : o->answer && !is(m.objective, "sft") ? warmup(&m, t) : sft(&m, t);
+        r = o->correction ? aligner(&m, t) : o->answer && !answers(&m) ? warmup(&m, t) : sft(&m, t);
     } else {
         Ids ids = { 0 };
         ids_add(&ids, BOS), encode(&m.tok, text(o->text), &ids);
@@ -3581,8 +4381,9 @@ static void run_info(const Options *o)
 #ifndef ALIGNER_NO_MAIN
 int main(int argc, char **argv)
 {
-    Options o = { .how = GREEDY, .train = { .dim = 128, .layers = 3, .heads = 4, .context = 256, .batch = 16,
-                                            .lr = 1e-3, .lr_warmup = 0.03, .clip = 1.0, .seed = 1 } };
+    Options o = { .how = GREEDY, .samples = 4,
+                  .train = { .dim = 128, .layers = 3, .heads = 4, .context = 256, .batch = 16, .lr = 1e-3,
+                             .lr_warmup = 0.03, .clip = 1.0, .seed = 1, .beta = 0.1, .kl = 0.02 } };
     parse_options(&o, argc, argv);
     if (!o.n_words) fputs(USAGE, stderr), exit(2);
 #ifdef _OPENMP
@@ -3598,6 +4399,10 @@ int main(int argc, char **argv)
     else if (is(command, "sample")) run_sample(&o);
     else if (is(command, "tokens")) run_tokens(&o);
     else if (is(command, "info")) run_info(&o);
+    else if (is(command, "loglik")) run_measure(&o, false);
+    else if (is(command, "score")) run_measure(&o, true);
+    else if (is(command, "bound")) run_bound(&o);
+    else if (is(command, "steer")) run_steer(&o);
     else usage_error("there is no command \"%s\"", command);
     flush_results();
     return 0;

@@ -206,6 +206,83 @@ code 0 sample "$model" --temperature 2 --seed 3; cp "$t/out" "$t/first"; code 0 
 ok "the seed decides" cmp -s "$t/out" "$t/first"
 code 1 sample "$model" --text "$(printf 'long %.0s' {1..200})"
 
+# --- chapter 8: DPO, reward model, RLHF
+sft=$t/sft.gguf
+for bad in "dpo" "rlhf --reward $sft" "rlhf --init $sft" "rlhf --init $sft --reward $sft --samples 1" \
+           "rlhf --init $sft --reward $sft --tokens 99" "dpo --init $sft --grow-below 1" "dpo --init $sft --beta x" \
+           "reward --init $sft --target correction"; do
+    usage train $bad --data "$rows" --out "$t/x.gguf" --steps 1
+done
+code 0 train reward --init "$sft" $run_of --data "$rows" --out "$t/reward.gguf" --steps 30
+code 0 info "$t/reward.gguf"; ok "info: a reward model" out 'trained as reward, 30 steps'
+run train reward --init "$sft" --batch 4 --data "$rows" --valid "$rows" --out "$t/x.gguf" --steps 30
+ok "rows without a preference are counted and named" err 'skipped 2 rows whose answer is the correction.*line 2'
+ok "... and pairs ranked" err '100.0 % of the validation pairs in the right order'
+code 0 score "$t/reward.gguf" "$rows"; ok "score: one line for one" lines 4 "$t/out"
+ok "score: unknown keys kept" out '^\{"id": 1, .*"category": "sums", "reward": -?[0-9.]+\}$'
+cp "$t/out" "$t/scored"
+sed 's/"answer": "[^"]*", "correction"/"answer"/' "$rows" | timeout 60 "$aligner" score "$t/reward.gguf" > "$t/out" 2> "$t/err"
+ok "what is preferred has the larger reward" [ "$(paste "$t/scored" "$t/out" | sed -n '1p;4p' |
+    sed -E 's/.*"reward": ([^}]*)\}.*"reward": ([^}]*)\}/\1 \2/' | awk '$1 < $2' | wc -l)" = 2 ]
+code 0 train dpo --init "$sft" --batch 2 --lr 1e-3 --quiet --data "$rows" --valid "$rows" --out "$t/dpo.gguf" --steps 40
+code 0 train dpo --init "$sft" --batch 2 --lr 1e-3 --quiet --data "$rows" --valid "$rows" --out "$t/x.gguf" --steps 40 --threads 2
+ok "dpo: two threads give the same bits" cmp -s "$t/dpo.gguf" "$t/x.gguf"
+code 0 train dpo --init "$sft" --reference "$sft" --tokens 64 --lr 1e-3 --quiet --data "$rows" --out "$t/x.gguf" --epochs 2
+code 0 loglik "$t/dpo.gguf" "$rows" --target correction; cp "$t/out" "$t/log_dpo"
+code 0 loglik "$sft" "$rows" --target correction
+ok "dpo raises what is preferred" [ "$(paste "$t/out" "$t/log_dpo" | sed -n '1p;4p' |
+    sed -E 's/.*"loglik": ([^,]*),.*"loglik": ([^,]*),.*/\1 \2/' | awk '$1 < $2' | wc -l)" = 2 ]
+rlhf="train rlhf --init $sft --reward $t/reward.gguf --data $rows --batch 2 --samples 3 --max-tokens 12 --lr 1e-3"
+code 0 $rlhf --quiet --steps 10 --out "$t/rlhf.gguf" --valid "$rows" --log "$t/rlhf.csv"
+ok "rlhf: the log has a line a step" lines 11 "$t/rlhf.csv"
+code 0 $rlhf --quiet --steps 10 --out "$t/x.gguf" --valid "$rows" --threads 2
+ok "rlhf: two threads give the same bits" cmp -s "$t/rlhf.gguf" "$t/x.gguf"
+code 0 $rlhf --quiet --steps 10 --out "$t/x.gguf" --seed 2; ok "rlhf: another seed" [ -n "$(cmp "$t/rlhf.gguf" "$t/x.gguf")" ]
+code 0 $rlhf --quiet --steps 300 --out "$t/full.gguf" --log "$t/full.csv"
+"$aligner" $rlhf --quiet --steps 300 --out "$t/part.gguf" --log "$t/part.csv" 2> "$t/err" & pid=$!
+for ((i = 0; i < 400; i++)); do [ -s "$t/part.csv" ] && ! lines 1 "$t/part.csv" && break; sleep 0.01; done
+kill -INT $pid; wait $pid; ok "rlhf: Ctrl-C exits 1" [ $? = 1 ]; ok "... before the end" [ "$(wc -l < "$t/part.csv")" -lt 301 ]
+code 0 $rlhf --quiet --steps 300 --out "$t/part.gguf" --log "$t/part.csv" --resume
+for end in gguf gguf.state csv; do ok "rlhf resumed, .$end has the same bytes" cmp -s "$t/full.$end" "$t/part.$end"; done
+code 0 answer "$t/rlhf.gguf" "$rows"; code 0 eval "$t/rlhf.gguf" --data "$rows"; code 0 answer "$t/dpo.gguf" "$rows"
+code 1 correct "$t/dpo.gguf" "$rows"; code 1 answer "$t/reward.gguf" "$rows"; code 1 correct "$t/reward.gguf" "$rows"
+code 1 eval "$t/reward.gguf" --data "$rows"; code 1 score "$sft" "$rows"; code 1 loglik "$t/reward.gguf" "$rows"
+code 1 train dpo --init "$model" --data "$rows" --out "$t/x.gguf" --steps 1 --quiet
+code 1 train rlhf --init "$sft" --reward "$sft" --data "$rows" --out "$t/x.gguf" --steps 1 --quiet
+sed -n '2,3p' "$rows" > "$t/good.jsonl"
+run train dpo --init "$sft" --data "$t/good.jsonl" --out "$t/x.gguf" --steps 1 --quiet
+ok "no row with a preference exits 1" [ $? = 1 ]; ok "... and says so" err 'no rows to train on'
+code 0 tokenizer --data "$rows" --vocab 320 --prompt short --out "$t/other.bin" --quiet
+code 0 train sft $tiny --tokenizer "$t/other.bin" --data "$rows" --out "$t/other.gguf" --steps 1 --quiet
+sed -n '1p;4p' "$rows" > "$t/bad.jsonl"
+code 1 train dpo --init "$sft" --reference "$t/other.gguf" --data "$t/bad.jsonl" --out "$t/x.gguf" --steps 1 --quiet
+ok "another vocabulary is named" err 'another vocabulary'
+
+# --- chapter 9: likelihoods, both sides of Eq. (3), steering
+code 0 loglik "$model" "$rows"; ok "loglik: one line for one" lines 4 "$t/out"
+ok "loglik: unknown keys kept" out '^\{"id": 1, .*"category": "sums", "loglik": -[0-9.]+, "tokens": [0-9]+\}$'
+sum=$(sed -E 's/.*"loglik": ([^,]*), "tokens": ([0-9]*).*/\1 \2/' "$t/out" | awk '{ l -= $1; n += $2 } END { printf "%.4f", l / n }')
+code 0 eval "$model" --data "$rows"; ok "loglik adds up to the loss of eval" out "target tokens: loss $sum a token"
+code 0 loglik "$model" "$rows" --target answer; usage loglik "$model" "$rows" --target frob; usage loglik; usage score
+code 0 loglik "$model" "$t/long.jsonl" --target answer; ok "loglik: too long a row" out '"loglik": null, "reason": '
+code 0 bound "$sft" "$model" --data "$rows"; ok "bound: a line a row and the means" lines 5 "$t/out"
+code 0 bound "$sft" "$model" --data "$rows" --json
+ok "bound --json" out '^\], "left": [0-9.]+, "right": [0-9.]+, "slack": [0-9.]+, "mass": 0.9[0-9]+|"rows": \['
+ok "bound: left <= right everywhere" [ "$(grep -c '"slack": -' "$t/out")" = 0 ]
+usage bound; usage bound "$sft"; usage bound "$sft" "$model"; code 1 bound "$model" "$sft" --data "$rows"
+code 0 steer "$model" --data "$rows" --quiet --alpha -1,0,1; ok "steer: a line for each alpha" [ "$(grep -c ^alpha "$t/out")" = 3 ]
+code 0 steer "$model" --data "$rows" --quiet --layer 1 --json; ok "steer --json" out '^\{"pairs": 2, "layers": \['
+ok "... ends with the fit" out '"slope": -?[0-9.]+, "R2": [0-9.]+\}$'
+for bad in "--alpha x" "--alpha 1," "--alpha nan" "--layer 2"; do usage steer "$model" --data "$rows" $bad; done
+usage steer; usage steer "$model"; code 1 steer "$sft" --data "$rows"
+run steer "$model" --data "$t/good.jsonl"; ok "steer: no row to correct exits 1" [ $? = 1 ]; ok "... and says so" err 'no row has'
+if python3 -c 'import json' 2> /dev/null; then
+    for command in "bound $sft $model" "steer $model"; do
+        timeout 60 "$aligner" $command --data "$rows" --json 2> "$t/err" | python3 -c 'import json, sys; json.load(sys.stdin)' 2>> "$t/err"
+        ok "$command --json is JSON" [ $? = 0 ]
+    done
+fi
+
 # --- writing fails; stdout closes early
 if [ -c /dev/full ]; then
     full() {

@@ -96,3 +96,29 @@ def case(out, tied):
 with open(sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(os.path.abspath(__file__)), "fixture.bin"), "wb") as out:
     out.write(struct.pack("<2i", 0x464C4141, 2))
     for tied in (False, True): case(out, tied)
+
+"""The pairs of chapter 8, in fixture_dpo.bin: i32 magic 0x4F504441 ("ADPO"), the nine numbers of a case (the last: pairs), the rows, chosen
+and rejected in turn; f32 beta, params, params of the reference; then of DPO (Rafailov et al. 2023) and of the reward model (Bradley-Terry;
+the reward is the logit of token 0 at the place of </s>): f32 loss, f32 gradients."""
+V, D, L, H, KV, HID, CONTEXT = 23, 16, 1, 2, 1, 20, 32
+HS, BETA = D // H, 0.5
+
+def log_p(params, n, ids):
+    return forward(params, ids)[n - 1:-1].log_softmax(-1).gather(1, ids[n:, None]).sum()
+
+torch.manual_seed(11)
+with open(sys.argv[2] if len(sys.argv) > 2 else os.path.join(os.path.dirname(os.path.abspath(__file__)), "fixture_dpo.bin"), "wb") as out:
+    f32 = lambda tensors: [out.write(struct.pack(f"<{t.numel()}f", *t.detach().flatten().tolist())) for t in tensors]
+    policy, reference, rows = init(False), init(False), []
+    for n, totals in ((3, (8, 11)), (6, (9, 14)), (1, (7, 4))):
+        condition = torch.cat([torch.tensor([1]), torch.randint(3, V, (n - 1,))])
+        rows += [(n, torch.cat([condition, torch.randint(3, V, (total - n - 1,)), torch.tensor([2])])) for total in totals]
+    out.write(struct.pack("<10i", 0x4F504441, V, D, L, H, KV, HID, CONTEXT, 0, len(rows) // 2))
+    for n, ids in rows: out.write(struct.pack(f"<{len(ids) + 2}i", n, len(ids), *ids.tolist()))
+    f32([torch.tensor(BETA), *policy, *reference])
+    implicit = [BETA * (log_p(policy, n, ids) - log_p(reference, n, ids).detach()) for n, ids in rows]
+    reward = [forward(policy, ids)[-1, 0] for n, ids in rows]
+    for value in (implicit, reward):
+        loss = -F.logsigmoid(torch.stack(value[0::2]) - torch.stack(value[1::2])).mean()
+        f32([loss, *torch.autograd.grad(loss, policy, retain_graph=True)])
+        print(f"pairs   loss {loss.item():.6f}")

@@ -1,79 +1,11 @@
 // gradients.c - every backward pass against central differences, which are taken of the same function written a second
 // time, plainly and in double precision: f32 would be too coarse. VERBOSE=1 shows the worst relative errors.
-#include "test.h"
+#include "reference.h"
 
-enum { MOST = 1 << 16 };
-static uint64_t seed = 1;
 static double X[MOST], W[MOST], Y[MOST], U[MOST];       // input, weights, output, dY: the scalar is the sum of U Y
 static float x[MOST], w[MOST], y[MOST], u[MOST], dx[MOST], dw[MOST];    // the same in f32, and gradients under test
-static int T, C, N, n_examples, start[8], pos[MOST];
+static int T, C, N, n_examples, start[8];
 static Heads heads;
-
-// The reference, one forward after the other.
-static void ref_rmsnorm(double *out, const double *in, const double *weight, int rows, int cols, double eps)
-{
-    for (int t = 0; t < rows; t++, in += cols, out += cols) {
-        double s = 0;
-        for (int i = 0; i < cols; i++) s += in[i] * in[i] / cols;
-        for (int i = 0; i < cols; i++) out[i] = in[i] / sqrt(s + eps) * weight[i];
-    }
-}
-
-static void ref_linear(double *out, const double *in, const double *weight, int rows, int n, int k, bool add)
-{
-    for (int t = 0; t < rows; t++)
-        for (int j = 0; j < n; j++) {
-            double s = add ? out[t * n + j] : 0;
-            for (int i = 0; i < k; i++) s += in[t * k + i] * weight[j * k + i];
-            out[t * n + j] = s;
-        }
-}
-
-static void ref_rope(double *v, int rows, int ld, int n_heads, int hs, double theta)
-{
-    for (int t = 0; t < rows; t++)
-        for (int i = 0; i < n_heads * hs; i += 2) {
-            double *p = v + t * ld + i, p0 = p[0], p1 = p[1], angle = pos[t] * pow(theta, -(double)(i % hs) / hs);
-            p[0] = p0 * cos(angle) - p1 * sin(angle), p[1] = p0 * sin(angle) + p1 * cos(angle);
-        }
-}
-
-static void ref_swiglu(double *out, const double *gu, int rows, int F)
-{
-    for (int t = 0; t < rows; t++)
-        for (int i = 0; i < F; i++) {
-            double g = gu[2 * t * F + i], up = gu[(2 * t + 1) * F + i];
-            out[t * F + i] = g / (1 + exp(-g)) * up;
-        }
-}
-
-// One example of n tokens; no maximum is subtracted, the test keeps the scores small.
-static void ref_attention(double *out, const double *qkv, Heads a, int n)
-{
-    double p[256], sum;
-    for (int h = 0; h < a.H; h++)
-        for (int i = 0; i < n; i++) {
-            const double *q = qkv + i * a.ld + h * a.hs, *k = qkv + (a.H + h / (a.H / a.H_kv)) * a.hs;
-            const double *v = k + a.H_kv * a.hs;
-            double *o = out + (i * a.H + h) * a.hs;
-            sum = 0;
-            for (int j = 0; j <= i; j++) {
-                p[j] = 0;
-                for (int d = 0; d < a.hs; d++) p[j] += q[d] * k[j * a.ld + d];
-                sum += p[j] = exp(p[j] / sqrt(a.hs));
-            }
-            for (int d = 0; d < a.hs; d++) o[d] = 0;
-            for (int j = 0; j <= i; j++) for (int d = 0; d < a.hs; d++) o[d] += p[j] * v[j * a.ld + d];
-            for (int d = 0; d < a.hs; d++) o[d] /= sum;
-        }
-}
-
-static double ref_nll(const double *z, int target, int V)
-{
-    double sum = 0;
-    for (int j = 0; j < V; j++) sum += exp(z[j]);
-    return log(sum) - z[target];
-}
 
 // Random numbers that are the same in both precisions.
 static void fill(double *wide, float *narrow, int n, double size)
@@ -86,31 +18,6 @@ static void forward_agrees(const char *what, int n)
     double worst = 0, size = 0;
     for (int i = 0; i < n; i++) worst = fmax(worst, fabs((double)y[i] - Y[i])), size = fmax(size, fabs(Y[i]));
     OK(worst <= 2e-6 * size && size > 0, "%s: forward is off by %g of %g", what, worst, size);
-}
-
-// The gradient g of f with respect to at[n], where all (samples = 0) or a few random entries are looked at.
-static void gradient_agrees(const char *what, double (*f)(void), double *at, const float *g, size_t n, size_t samples)
-{
-    double worst = 0, size = 0, h = 1e-4, *numeric = zalloc(n, sizeof *numeric);
-    size_t tries = samples && samples < n ? samples : n, *index = zalloc(tries, sizeof *index);
-    for (size_t s = 0; s < tries; s++) {
-        size_t i = index[s] = tries < n ? random_u64(&seed) % n : s;
-        double keep = at[i], up, down;
-        at[i] = keep + h, up = f();
-        at[i] = keep - h, down = f();
-        at[i] = keep;
-        numeric[s] = (up - down) / (2 * h);
-        size += numeric[s] * numeric[s] / (double)tries;
-    }
-    size = sqrt(size);                                  // entries near zero are measured against the typical one
-    for (size_t s = 0; s < tries; s++) {
-        double e = fabs((double)g[index[s]] - numeric[s]) / (fabs(numeric[s]) + size);
-        if (!(e <= worst)) worst = e;
-    }
-    OK(size > 1e-7, "%s: the gradient is all zeros where it should not be", what);
-    OK(worst < 1e-5, "%s: gradient is off by %g", what, worst);
-    if (getenv("VERBOSE")) printf("%-32s %g (size %g, %zu entries)\n", what, worst, size, tries);
-    free(numeric), free(index);
 }
 
 static double dot_U(int n)
@@ -246,35 +153,9 @@ static double *P;                                       // its parameters
 
 static double ref_loss(void)
 {
-    static double r[MOST], n[MOST], qkv[MOST], att[MOST], gu[MOST], act[MOST];
-    const Config *c = &M->c;
-    Heads a = { c->H, c->H_kv, head_size(c), qkv_dim(c) };
     double sum = 0;
     int targets = 0;
-    for (int e = 0; e < n_rows; e++) {
-        int n_tokens = rows[e].n - 1;
-        for (int t = 0; t < n_tokens; t++) {
-            memcpy(r + t * c->C, P + M->embd_at + (size_t)(rows[e].ids[t] * c->C), (size_t)c->C * sizeof *r);
-            pos[t] = t;
-        }
-        for (int l = 0; l < c->L; l++) {
-            const LayerAt *at = &M->layer[l];
-            ref_rmsnorm(n, r, P + at->attn_norm, n_tokens, c->C, (double)c->eps);
-            ref_linear(qkv, n, P + at->qkv, n_tokens, a.ld, c->C, false);
-            ref_rope(qkv, n_tokens, a.ld, c->H + c->H_kv, a.hs, (double)c->theta);
-            ref_attention(att, qkv, a, n_tokens);
-            ref_linear(r, att, P + at->o, n_tokens, c->C, c->C, true);
-            ref_rmsnorm(n, r, P + at->ffn_norm, n_tokens, c->C, (double)c->eps);
-            ref_linear(gu, n, P + at->gate_up, n_tokens, 2 * c->F, c->C, false);
-            ref_swiglu(act, gu, n_tokens, c->F);
-            ref_linear(r, act, P + at->down, n_tokens, c->C, c->F, true);
-        }
-        ref_rmsnorm(n, r, P + M->norm_at, n_tokens, c->C, (double)c->eps);
-        for (int t = rows[e].n_condition - 1; t < n_tokens; t++, targets++) {
-            ref_linear(att, n + t * c->C, P + M->out_at, 1, c->V, c->C, false);
-            sum += ref_nll(att, rows[e].ids[t + 1], c->V);
-        }
-    }
+    for (int e = 0; e < n_rows; e++) sum += ref_row(M, P, &rows[e], NULL), targets += rows[e].n - rows[e].n_condition;
     return sum / targets;
 }
 
