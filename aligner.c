@@ -2137,7 +2137,7 @@ typedef struct {
     const char *data[16];
     int n_data, dim, layers, heads, kv_heads, hidden, context, tied;
     long steps, batch, tokens, save_every, seed;
-    double epochs, lr, lr_warmup, weight_decay, clip, grow_below;
+    double epochs, lr, lr_warmup, weight_decay, clip, adam_eps, grow_below;
     int resume, target_correction, quiet;
     // Chapter 8 only: other models, its two strengths, and what it does instead of the usual step and validation.
     const char *reference, *reward;
@@ -2231,11 +2231,16 @@ static double gradient_norm(const Model *m)
 
 // One step on all tensors. Gradients whose norm is larger than clip are scaled down to it, so that one odd batch cannot
 // throw the weights far; decay is for matrices only. Clears the gradients. Returns their norm before clipping.
-static double adamw(Model *m, Progress *s, double lr, double decay, double clip)
+//
+// epsilon is more than a guard against 0 / 0. A token that is hardly ever a target gets a tiny gradient at each step (it
+// is pushed down by its probability), and with 1e-8 it is moved by lr all the same: divided by its own size, any gradient
+// has size one. With a tied head its embedding so drifts away, and what is not itself any more cannot be copied. An
+// epsilon between the two sizes (1e-4 here) leaves such a token where it was.
+static double adamw(Model *m, Progress *s, double lr, double decay, double clip, double epsilon)
 {
     const double beta1 = 0.9, beta2 = 0.95, t = (double)s->step + 1, norm = gradient_norm(m);
     const float scale = clip > 0 && norm > clip ? (float)(clip / norm) : 1.0f, b1 = (float)beta1, b2 = (float)beta2;
-    const float rate = (float)(lr / (1 - pow(beta1, t))), c2 = (float)(1 / (1 - pow(beta2, t))), eps = 1e-8f;
+    const float rate = (float)(lr / (1 - pow(beta1, t))), c2 = (float)(1 / (1 - pow(beta2, t))), eps = (float)epsilon;
     for (size_t i = 0; i < m->n_tensors; i++) {
         const Tensor *e = &m->tensor[i];
         float *w = m->params + e->at, *g = m->grads + e->at, *m1 = s->m + e->at, *m2 = s->v + e->at;
@@ -2464,7 +2469,7 @@ static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOpti
         double loss = o->step ? o->step(&r) : supervised_step(&r), lr = learning_rate(o, s->step, r.steps);
         CHECK(isfinite(loss), "the loss is %g at step %ld; try a smaller --lr (the last checkpoint is untouched)",
               loss, s->step + 1);
-        double norm = adamw(m, s, lr, o->weight_decay, o->clip);
+        double norm = adamw(m, s, lr, o->weight_decay, o->clip, o->adam_eps);
         CHECK(isfinite(norm), "the gradient's norm is %g at step %ld; try a smaller --lr (the last checkpoint is "
               "untouched)", norm, s->step + 1);
 
@@ -3655,6 +3660,7 @@ static const char USAGE[] =
 "  aligner train sft|warmup|aligner [--init M.gguf] --data F... --out M.gguf\n"
 "        a model from scratch: --tokenizer F --dim N --layers N --heads N --kv-heads N --hidden N --context N --tied\n"
 "        run: --steps N | --epochs X; --batch ROWS | --tokens N; --lr X --lr-warmup RATIO --weight-decay X --clip X\n"
+"             --adam-eps X   1e-8 unless given; a larger one keeps the embeddings of rare tokens in place\n"
 "             --seed N --valid F --log F.csv --save-every N --resume --target answer|correction\n"
 "             --grow-below X   short rows first: the longest target doubles whenever the running loss falls below X\n"
 "             --prompt default|v1|v2|paper|short or a template with {question} and {answer}\n"
@@ -3728,6 +3734,7 @@ static void parse_options(Options *o, int argc, char **argv)
         { "--tied", FLAG, &t->tied }, { "--steps", LONG, &t->steps }, { "--epochs", REAL, &t->epochs },
         { "--batch", LONG, &t->batch }, { "--tokens", LONG, &t->tokens }, { "--lr", REAL, &t->lr },
         { "--lr-warmup", REAL, &t->lr_warmup }, { "--weight-decay", REAL, &t->weight_decay },
+        { "--adam-eps", REAL, &t->adam_eps },
         { "--clip", REAL, &t->clip }, { "--grow-below", REAL, &t->grow_below }, { "--seed", LONG, &t->seed },
         { "--save-every", LONG, &t->save_every }, { "--resume", FLAG, &t->resume },
         { "--temperature", REAL, &h->temperature },
@@ -4383,7 +4390,7 @@ int main(int argc, char **argv)
 {
     Options o = { .how = GREEDY, .samples = 4,
                   .train = { .dim = 128, .layers = 3, .heads = 4, .context = 256, .batch = 16, .lr = 1e-3,
-                             .lr_warmup = 0.03, .clip = 1.0, .seed = 1, .beta = 0.1, .kl = 0.02 } };
+                             .lr_warmup = 0.03, .clip = 1.0, .adam_eps = 1e-8, .seed = 1, .beta = 0.1, .kl = 0.02 } };
     parse_options(&o, argc, argv);
     if (!o.n_words) fputs(USAGE, stderr), exit(2);
 #ifdef _OPENMP

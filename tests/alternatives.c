@@ -283,7 +283,7 @@ static void rlhf(void)
     r.rows = &rows, r.order = order;
     *s = (Progress){ .m = zalloc(policy.n_params, 4), .v = zalloc(policy.n_params, 4) };
     o.batch = 8;
-    for (; s->step < 300; s->step++) rlhf_step(&r), adamw(&policy, s, 1e-2, 0, 1);
+    for (; s->step < 300; s->step++) rlhf_step(&r), adamw(&policy, s, 1e-2, 0, 1, 1e-8);
     double partition = 0;                               // the optimum is ref exp(r / kl) / Z, with E R = kl log Z
     for (int i = 0; i < OUTCOMES; i++) partition += exp(fixed_ref[i] + fixed_value[i] / KL);
     free(P), P = doubles(&policy);
@@ -344,7 +344,7 @@ static void both_sides(void)
     toy_model(&pi, 32, 2, 1);
     Rows rows = toy_rows(&pi, sft), none = { 0 };
     TrainOptions o = { .out = temporary("pi.gguf"), .steps = TOY_STEPS, .batch = TOYS, .lr = 1e-2, .lr_warmup = 0.05,
-                       .clip = 1, .seed = 1, .quiet = 1 };
+                       .clip = 1, .adam_eps = 1e-8, .seed = 1, .quiet = 1 };
     train(&pi, &rows, &none, &o);
     generator_init(&g, &pi, GREEDY);
     for (int i = 0; i < TOYS; i++) {

@@ -101,7 +101,7 @@ static void resume_run(const char *p)
     model_load(&m, p);
     rows_load(&r, &m, data, aligner, false);
     train(&m, &r, &none, &(TrainOptions){ .out = p, .log = log_file, .steps = m.step + 1, .batch = 2, .lr = 1e-3,
-        .clip = 1, .seed = 1,
+        .clip = 1, .adam_eps = 1e-8, .seed = 1,
                                           .grow_below = 0.1, .resume = m.step > 0, .quiet = 1 });
 }
 

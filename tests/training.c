@@ -16,7 +16,7 @@ int isatty(int fd)
 static TrainOptions options(const char *out, const char *log)
 {
     return (TrainOptions){ .out = out, .log = log, .steps = 28, .batch = 3, .lr = 3e-3, .lr_warmup = 0.1, .clip = 0.5,
-                           .weight_decay = 0.1, .seed = 9, .save_every = 10, .quiet = 1 };
+                           .weight_decay = 0.1, .adam_eps = 1e-8, .seed = 9, .save_every = 10, .quiet = 1 };
 }
 
 // Rows with targets of shortest to shortest + 7 tokens; big enough in all for the parallel loops to use their threads.
