@@ -1262,7 +1262,7 @@ struct Model {
     Config c;
     Tokenizer tok;
     char *template, *template_sft;      // prompts with and without {answer}
-    char objective[16];                 // what it was trained for: sft, warmup, aligner; empty where unknown
+    char objective[16];                 // what it was trained for: sft, warmup, aligner, dpo, ...; empty where unknown
     long step;                          // optimiser steps behind these weights; ties checkpoint and optimiser state
     Tensor *tensor;                     // [n_tensors] the one table: names, shapes, places in params, grads and moments
     LayerAt *layer;
@@ -2174,7 +2174,8 @@ static void shuffle(uint32_t *order, size_t n, long seed, long epoch)
 }
 
 // Draws the next rows: o->batch of them or, with --tokens, as many as that number of tokens has room for (at least
-// one). Where the epoch ends, the next one begins, in the same batch.
+// one). Where the epoch ends, the next one begins, in the same batch. With o->pairs (chapter 8) two rows count as one
+// and stay together.
 //
 // With --grow-below, rows with more than s->bound target tokens are passed over. A model from scratch must find out
 // first that copying is possible at all, and it does so sooner where there is little to copy; what it has found out
@@ -3141,6 +3142,8 @@ static double pair_loss(Run *r, int n_total)
     return loss;
 }
 
+// Learning opportunity: the reference is frozen, so its log p of each row could be computed once, before the loop, and
+// the model be closed: DPO would hold one model in memory instead of two. What would that cost? Why not for rlhf?
 static double pair_step(Run *r)
 {
     Batch *b = &r->batch;
@@ -3151,7 +3154,7 @@ static double pair_step(Run *r)
     return loss;
 }
 
-// The mean loss of the validation pairs, and how many of them are ranked as they should be.
+// The mean loss of the validation pairs, one by one, and how many of them are ranked as they should be.
 static double pair_validate(Run *r)
 {
     double sum = 0, right = 0;
@@ -3240,6 +3243,7 @@ static double rlhf_step(Run *r)
     return loss;
 }
 
+// The same on the validation questions, with draws of their own that are the same each time, and nothing learnt.
 static double rlhf_validate(Run *r)
 {
     double sum = 0;
@@ -3270,6 +3274,7 @@ static void others_init(Run *r)
     x->answer.a = grow(NULL, sizeof(int), &x->answer.cap, (size_t)r->longest + 2);
 }
 
+// What the actor shares is not its own to free.
 static void others_free(Others *x)
 {
     free(x->nll), free(x->nll_ref), free(x->value), free(x->weight), free(x->ids), free(x->answer.a);
@@ -3320,7 +3325,7 @@ typedef struct { double mass; int answers, passes, max_tokens; } Limits;
 static const double FAINT = -16.1;      // log 1e-7
 static const Limits BOUND = { .mass = 0.99, .answers = 256, .passes = 4096, .max_tokens = INT_MAX };
 
-// The ids of a node, behind those of the condition.
+// The ids of a node, behind those of the condition: from its last token back to the first.
 static void spell(const Node *node, int i, int n_condition, Ids *path)
 {
     while (path->n < n_condition + node[i].depth) ids_add(path, 0);
@@ -3393,11 +3398,11 @@ static bool bound(Generator *pi, Model *mu, Batch *b, double *nll, Triple t, Lim
         Answers a = enumerate(pi, &upstream, most);
         // pi(y_o | x) comes from the pass that generates, as all other pi(y_k | x) do
         pi->cache.len = 0;
-        int n_out = upstream.n - upstream.n_condition;
+        int c = upstream.n_condition, n_out = upstream.n - c;
         double log_pi = 0, log_mu = log_likelihood(mu, b, nll, &row);
-        for (int i = 0, n = upstream.n_condition; i < n_out; i++, n = 1) {
+        for (int i = 0, n = c; i < n_out; i++, n = 1) {
             float *z = (float *)feed(pi, upstream.ids + pi->cache.len, n, NULL, 0, 1), m, inv;
-            double logit = (double)z[upstream.ids[upstream.n_condition + i]];
+            double logit = (double)z[upstream.ids[c + i]];
             softmax(z, pi->m->c.V, &m, &inv);
             log_pi += logit - (double)m + log((double)inv);
         }
@@ -3405,8 +3410,9 @@ static bool bound(Generator *pi, Model *mu, Batch *b, double *nll, Triple t, Lim
         double log_sum = log_mu + log_pi;               // of the terms of Eq. (2) so far
         for (int k = 0; k < a.n; k++) {
             const Ids *y = &a.answer[k];
-            if (y->n == n_out - 1 && !memcmp(y->a, upstream.ids + upstream.n_condition, (size_t)y->n * sizeof(int)))
-                continue;                               // y_o, which is counted already
+            int same_ids = 0;
+            while (same_ids < least(y->n, n_out - 1) && y->a[same_ids] == upstream.ids[c + same_ids]) same_ids++;
+            if (same_ids == y->n && y->n == n_out - 1) continue;        // y_o, which is counted already
             Buf y_k = decode_all(&pi->m->tok, y->a, y->n);
             Row r = aligner(mu, (Triple){ t.x, contents(&y_k), t.y_c });
             if (r.n - 1 <= mu->c.context) {             // what mu has no room for counts as missing
@@ -3443,7 +3449,8 @@ static const float *hidden(const Model *m, const Batch *b, int l, int k)
     return layer_acts(m, l).next + (size_t)(l == m->c.L - 1 ? k : b->out[k]) * (size_t)m->c.C;
 }
 
-// H[row][l][k][C] of all rows, positions beyond a row's end being zero. acts_reserve must have kept every layer.
+// H[row][l][k][C] of all rows, positions beyond a row's end being zero: two such rows have no difference there, which
+// principal_direction passes over. acts_reserve must have kept every layer, as for training.
 static float *hidden_states(Model *m, const Rows *rows, Batch *b)
 {
     size_t C = (size_t)m->c.C, L = (size_t)m->c.L;
@@ -3907,8 +3914,8 @@ static void run_train(const Options *o)
     }
     CHECK(rows.n, "no rows to train on in %s", t.data[0]);
     if (!t.quiet)
-        fprintf(stderr, "%s: %zu rows, %zu parameters, vocabulary %d, %d threads\n", name, rows.n, m.n_params, m.c.V,
-                max_threads());
+        fprintf(stderr, "%s: %zu %s, %zu parameters, vocabulary %d, %d threads\n", name, rows.n / (size_t)(1 + t.pairs),
+                t.pairs ? "pairs" : t.answers ? "questions" : "rows", m.n_params, m.c.V, max_threads());
     train(&m, &rows, &valid, &t);
     if (!t.quiet && t.pairs)
         fprintf(stderr, "%.1f %% of the %s pairs in the right order\n", 100 * others.ranked,
