@@ -2234,7 +2234,7 @@ static double gradient_norm(const Model *m)
 // throw the weights far; decay is for matrices only. Clears the gradients. Returns their norm before clipping.
 //
 // epsilon is more than a guard against 0 / 0. A token that is hardly ever a target gets a tiny gradient at each step (it
-// is pushed down by its probability), and with 1e-8 it is moved by lr all the same: divided by its own size, any gradient
+// is pushed down by its probability), and with 1e-8 it moves by lr all the same: divided by its own size, any gradient
 // has size one. With a tied head its embedding so drifts away, and what is not itself any more cannot be copied. An
 // epsilon between the two sizes (1e-4 here) leaves such a token where it was.
 static double adamw(Model *m, Progress *s, double lr, double decay, double clip, double epsilon)
