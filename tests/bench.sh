@@ -72,16 +72,16 @@ END {
         part = ""; comma = ""
         for (p = 2; p <= n; p++) {
             split(places[p], name, " ")
-            if (places[p] == "limits") { printf "\"peak_gflops\": %.1f, \"read_gbs\": %.2f", value(who, "limits", "peak_gflops"),
-                                             value(who, "limits", "read_gbs") > json; comma = ", "; continue }
-            if (name[1] != part) { printf "%s%s\"%s\": {", part == "" ? "" : "}", comma, name[1] > json; part = name[1]; inner = "" }
+            if (places[p] == "limits") { printf("\"peak_gflops\": %.1f, \"read_gbs\": %.2f",
+                value(who, "limits", "peak_gflops"), value(who, "limits", "read_gbs")) > json; comma = ", "; continue }
+            if (name[1] != part) { printf("%s%s\"%s\": {", part == "" ? "" : "}", comma, name[1]) > json; part = name[1]; inner = "" }
             comma = ", "
             m = split(keys[who, places[p]], key, " ")
             printf "%s\"%s\": {", inner, name[2] > json; inner = ", "
-            for (k = 1; k <= m; k++) printf "%s\"%s\": %.5g", k > 1 ? ", " : "", key[k], value(who, places[p], key[k]) > json
+            for (k = 1; k <= m; k++) printf("%s\"%s\": %.5g", (k > 1) ? ", " : "", key[k], value(who, places[p], key[k])) > json
             printf "}" > json
         }
-        printf "%s}", part == "" ? "" : "}" > json
+        printf("%s}", part == "" ? "" : "}") > json
     }
     print "}" > json
     n = split(order["ours"], places, "|")

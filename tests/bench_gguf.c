@@ -15,6 +15,7 @@ int main(int argc, char **argv)
                          id < FIRST_PIECE ? (unsigned)(id - BYTE0) & 255 : (unsigned)id);
                 set_piece(&m.tok, id, text(piece), (float)-id);
             }
+            free((char *)m.tok.piece[UNK].s), set_piece(&m.tok, UNK, text("<unk>"), 0);
             tokenizer_index(&m.tok, "the made-up tokenizer");
             m.c.context = 1024;                         // room for llama.cpp's prompts; the file has no angles
             model_save(&m, argv[2]);
