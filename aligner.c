@@ -851,11 +851,13 @@ static void softmax(float *x, int n, float *m, float *inv)
     for (int l = 0; l < LANES; l++) top[l] = -INFINITY;
     for (int i = 0; i < n8; i += LANES)
         for (int l = 0; l < LANES; l++) top[l] = x[i + l] > top[l] ? x[i + l] : top[l];
-    *m = top[0];
-    for (int l = 1; l < LANES; l++) if (top[l] > *m) *m = top[l];
-    for (int i = 0; i < n8; i += LANES) for (int l = 0; l < LANES; l++) s[l] += x[i + l] = exp_f32(x[i + l] - *m);
-    *inv = 1.0f / add_lanes(s);
-    for (int i = 0; i < n8; i++) x[i] *= *inv;
+    float max = top[0];                                 // a local: for all that the compiler knows, *m may be in x
+    for (int l = 1; l < LANES; l++) if (top[l] > max) max = top[l];
+    for (int i = 0; i < n8; i++) x[i] = exp_f32(x[i] - max);
+    for (int i = 0; i < n8; i += LANES) for (int l = 0; l < LANES; l++) s[l] += x[i + l];
+    const float scale = 1.0f / add_lanes(s);
+    for (int i = 0; i < n8; i++) x[i] *= scale;
+    *m = max, *inv = scale;
 }
 
 // Cross-entropy of n rows of logits[n][ld] (V of them used) against target[n]: nll[i] = - log
@@ -881,7 +883,7 @@ static void cross_entropy(float *logits, double *nll, const int *target, int n, 
    Three nested loops would do, but they load two numbers for each multiply-add and wait for memory. Here the work is
    cut so that each level of the machine holds what it repeats: a tile of 6 x 16 results lives in 12 of the 16 AVX2
    registers; the 16-wide panel of B that it walks along (KC rows, 16 KB) lives in the L1 cache; MC rows of A live in
-   L2. Panels are copied ("packed") into the order in which the tile reads them. docs/matmul.md derives the numbers. */
+   L2. Panels are copied ("packed") into the order in which the tile reads them. docs/speed.md derives the numbers. */
 
 enum { MR = 6, NR = 16, KC = 256, MC = 96 };
 
@@ -982,8 +984,10 @@ static void tile_part(int mr, int rows, int cols, int k, const float *a, const f
 static void pack(float *panel, int width, View v, int n, int k)
 {
     if (n < width) memset(panel, 0, (size_t)k * width * sizeof *panel);
-    for (int p = 0; p < k; p++)
-        for (int i = 0; i < n; i++) panel[p * width + i] = v.p[i * v.row + p * v.col];
+    for (int p = 0; p < k; p++, panel += width, v.p += v.col)       // neighbours are copied by registers
+        if (v.row == 1 && n == NR) memcpy(panel, v.p, NR * sizeof *panel);
+        else if (v.row == 1 && n == MR) memcpy(panel, v.p, MR * sizeof *panel);
+        else for (int i = 0; i < n; i++) panel[i] = v.p[i * v.row];
 }
 
 // Panel number j of B: its columns [16 j, 16 j + 16), of the rows [p0, p0 + k).
