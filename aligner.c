@@ -853,11 +853,13 @@ static void softmax(float *x, int n, float *m, float *inv)
     for (int l = 0; l < LANES; l++) top[l] = -INFINITY;
     for (int i = 0; i < n8; i += LANES)
         for (int l = 0; l < LANES; l++) top[l] = x[i + l] > top[l] ? x[i + l] : top[l];
-    *m = top[0];
-    for (int l = 1; l < LANES; l++) if (top[l] > *m) *m = top[l];
-    for (int i = 0; i < n8; i += LANES) for (int l = 0; l < LANES; l++) s[l] += x[i + l] = exp_f32(x[i + l] - *m);
-    *inv = 1.0f / add_lanes(s);
-    for (int i = 0; i < n8; i++) x[i] *= *inv;
+    float max = top[0];                                 // a local: for all that the compiler knows, *m may be in x
+    for (int l = 1; l < LANES; l++) if (top[l] > max) max = top[l];
+    for (int i = 0; i < n8; i++) x[i] = exp_f32(x[i] - max);
+    for (int i = 0; i < n8; i += LANES) for (int l = 0; l < LANES; l++) s[l] += x[i + l];
+    const float scale = 1.0f / add_lanes(s);
+    for (int i = 0; i < n8; i++) x[i] *= scale;
+    *m = max, *inv = scale;
 }
 
 // Cross-entropy of n rows of logits[n][ld] (V of them used) against target[n]: nll[i] = - log
@@ -883,7 +885,7 @@ static void cross_entropy(float *logits, double *nll, const int *target, int n, 
    Three nested loops would do, but they load two numbers for each multiply-add and wait for memory. Here the work is
    cut so that each level of the machine holds what it repeats: a tile of 6 x 16 results lives in 12 of the 16 AVX2
    registers; the 16-wide panel of B that it walks along (KC rows, 16 KB) lives in the L1 cache; MC rows of A live in
-   L2. Panels are copied ("packed") into the order in which the tile reads them. docs/matmul.md derives the numbers. */
+   L2. Panels are copied ("packed") into the order in which the tile reads them. docs/speed.md derives the numbers. */
 
 enum { MR = 6, NR = 16, KC = 256, MC = 96 };
 
@@ -919,6 +921,20 @@ void tile(const int mr, int k, const float *a, const float *b, float *c, size_t 
         _mm256_storeu_ps(c, r[i][0]), _mm256_storeu_ps(c + 8, r[i][1]);
     }
 }
+
+// A tile's multiply-adds without its loads, n times: registers only. No loop does more; `aligner bench` measures it.
+enum { CHAINS = 12, FMA_FLOPS = CHAINS * 8 * 2 };
+static float fma_loop(long n)
+{
+    __m256 r[CHAINS], x = _mm256_set1_ps(0.999f), y = _mm256_set1_ps(0.001f);
+    for (int i = 0; i < CHAINS; i++) r[i] = _mm256_set1_ps((float)i);          // distinct, or they would be one chain
+    while (n--) {
+        #pragma GCC unroll 12
+        for (int i = 0; i < CHAINS; i++) r[i] = _mm256_fmadd_ps(r[i], x, y);
+    }
+    for (int i = 1; i < CHAINS; i++) r[0] = _mm256_add_ps(r[0], r[i]);
+    return _mm256_cvtss_f32(r[0]);
+}
 #else
 static inline void tile(const int mr, int k, const float *a, const float *b, float *c, size_t ldc, bool add)
 {
@@ -928,6 +944,19 @@ static inline void tile(const int mr, int k, const float *a, const float *b, flo
             for (int j = 0; j < NR; j++) r[i][j] += a[i] * b[j];
     for (int i = 0; i < mr; i++)
         for (int j = 0; j < NR; j++) c[i * ldc + j] = add ? r[i][j] + c[i * ldc + j] : r[i][j];
+}
+
+enum { CHAINS = 12, FMA_FLOPS = CHAINS * 4 * 2 };
+static float fma_loop(long n)
+{
+    float r[CHAINS][4];
+    for (int i = 0; i < CHAINS * 4; i++) r[i / 4][i % 4] = (float)i;
+    while (n--) {
+        #pragma GCC unroll 12
+        for (int i = 0; i < CHAINS; i++) for (int j = 0; j < 4; j++) r[i][j] = r[i][j] * 0.999f + 0.001f;
+    }
+    for (int i = 1; i < CHAINS * 4; i++) r[0][0] += r[i / 4][i % 4];
+    return r[0][0];
 }
 #endif
 
@@ -957,8 +986,10 @@ static void tile_part(int mr, int rows, int cols, int k, const float *a, const f
 static void pack(float *panel, int width, View v, int n, int k)
 {
     if (n < width) memset(panel, 0, (size_t)k * width * sizeof *panel);
-    for (int p = 0; p < k; p++)
-        for (int i = 0; i < n; i++) panel[p * width + i] = v.p[i * v.row + p * v.col];
+    for (int p = 0; p < k; p++, panel += width, v.p += v.col)       // neighbours are copied by registers
+        if (v.row == 1 && n == NR) memcpy(panel, v.p, NR * sizeof *panel);
+        else if (v.row == 1 && n == MR) memcpy(panel, v.p, MR * sizeof *panel);
+        else for (int i = 0; i < n; i++) panel[i] = v.p[i * v.row];
 }
 
 // Panel number j of B: its columns [16 j, 16 j + 16), of the rows [p0, p0 + k).
@@ -1032,7 +1063,7 @@ static float *own_scratch(const Scratch *s) { return s->own + (size_t)thread_ran
 static void matmul(const Scratch *s, float *C, size_t ldc, View A, View B, const float *packed, int M, int N, int K,
                    bool add)
 {
-    #pragma omp parallel if ((double)M * N * K > 100e3)
+    #pragma omp parallel if ((double)M * N * K > 200e3)
     gemm(thread_rank(), team_size(), M, N, K, A, B, packed, C, ldc, add, s->shared, own_scratch(s));
 }
 
@@ -1043,12 +1074,22 @@ static void linear(const Scratch *s, float *Y, const float *X, const float *W, c
     matmul(s, Y, (size_t)N, (View){ X, K, 1 }, (View){ W, 1, K }, packed, T, N, K, add);
 }
 
+// dW[N][K] += dY^T X, the sum over tokens, in the pieces [border[0], border[1]), [border[1], border[2]), ... [.., T).
+// Each piece is summed from zero and then added: so a batch that is cut at a border gives the bits of the whole batch.
+static void add_weight_gradient(const Scratch *s, float *dW, View dY, View X, const int *border, int T, int N, int K)
+{
+    #pragma omp parallel if ((double)T * N * K > 200e3)
+    for (const int *t = border; *t < T; t++)
+        gemm(thread_rank(), team_size(), N, K, t[1] - t[0], from(transposed(dY), 0, *t), from(X, *t, 0), NULL, dW,
+             (size_t)K, true, s->shared, own_scratch(s));
+}
+
 // Y = X W^T:   dX (+)= dY W,   dW += dY^T X
 static void linear_backward(const Scratch *s, float *dX, bool add, float *dW, const float *dY, const float *X,
-                            const float *W, int T, int N, int K)
+                            const float *W, const int *border, int T, int N, int K)
 {
     matmul(s, dX, (size_t)K, (View){ dY, N, 1 }, (View){ W, K, 1 }, NULL, T, K, N, add);
-    matmul(s, dW, (size_t)K, (View){ dY, 1, N }, (View){ X, K, 1 }, NULL, N, K, T, true);
+    add_weight_gradient(s, dW, (View){ dY, N, 1 }, (View){ X, K, 1 }, border, T, N, K);
 }
 
 /* Attention.  Each query looks at the keys of its own example up to its own position:
@@ -1254,6 +1295,7 @@ typedef struct {
     float *last_norm, *r;               // [n_out][C], [n_out]: what the classifier sees
     float *logits;                      // [n_out][V8]; V8 = V rounded up to 8
     float *dx, *dbig, *dsmall;          // gradients: [T][C], [T][max(2 F, qkv)], [T][C]
+    int *unit, *unit_out;               // [T + 1] where the units of the batch begin: tokens, positions with logits
     float *arena;
     Scratch scratch;
 } Acts;
@@ -1279,6 +1321,13 @@ struct Model {
 static int head_size(const Config *c) { return c->C / c->H; }
 static int kv_dim(const Config *c) { return head_size(c) * c->H_kv; }
 static int qkv_dim(const Config *c) { return c->C + 2 * kv_dim(c); }
+
+// How many weights model_alloc will make room for.
+static uint64_t count_weights(const Config *c)
+{
+    uint64_t C = (uint64_t)c->C, layer = C * (uint64_t)(2 * c->C + 2 * kv_dim(c) + 3 * c->F + 2);
+    return (uint64_t)c->L * layer + (uint64_t)c->V * C * (c->tied ? 1 : 2) + C;
+}
 
 // Enters W[rows][cols] into the table and the arena of weights; returns where it begins there. layer -1: not of a
 // layer.
@@ -1336,7 +1385,7 @@ static void model_alloc(Model *m)
 // Both leave an empty struct behind, which may be freed again.
 static void acts_free(Acts *a)
 {
-    free(a->arena), free(a->scratch.own), free(a->scratch.shared);
+    free(a->arena), free(a->unit);
     *a = (Acts){ 0 };
 }
 
@@ -1657,8 +1706,7 @@ static void model_load(Model *m, const char *path)
     config_check(c, path);
     CHECK(h.head_size < 0 || h.head_size == head_size(c), "%s: only whole heads are rotated here", path);
     // A weight takes a byte at least: a shape that the file cannot fill is refused before memory for it is asked for.
-    uint64_t C = (uint64_t)c->C, layer = C * (uint64_t)(2 * c->C + 2 * kv_dim(c) + 3 * c->F + 2);
-    uint64_t n_weights = (uint64_t)c->L * layer + (uint64_t)c->V * C * (c->tied ? 1 : 2) + C;
+    uint64_t n_weights = count_weights(c);
     CHECK(n_weights <= bytes.n, "%s: a model of this shape has %zu weights, the file %zu bytes", path,
           (size_t)n_weights, bytes.n);
     // All is known: what goes with the weights, room for them, and the weights.
@@ -1716,7 +1764,8 @@ static void put_tokenizer(Buf *tokens, Buf *scores, Buf *types, const Tokenizer 
 // written as f32, as they are trained, so that training can go on from a file without having lost a bit.
 static void model_save(const Model *m, const char *path)
 {
-    Buf head = { 0 }, keys = { 0 }, data = { 0 }, tokens = { 0 }, scores = { 0 }, types = { 0 };
+    static const char zeros[ALIGNMENT];
+    Buf head = { 0 }, keys = { 0 }, tokens = { 0 }, scores = { 0 }, types = { 0 };
     put_tokenizer(&tokens, &scores, &types, &m->tok);
     Header h = { .c = m->c, .architecture = text("llama"), .name = text("aligner.c"), .objective = text(m->objective),
                  .vocabulary = text("llama"), .tokens = { tokens.s, tokens.n }, .scores = { scores.s, scores.n },
@@ -1726,16 +1775,22 @@ static void model_save(const Model *m, const char *path)
     uint64_t n_keys = put_header(&keys, &h);
     buf_puts(&head, "GGUF"), put_u32(&head, 3), put_u64(&head, m->n_tensors), put_u64(&head, n_keys);
     buf_add(&head, keys.s, keys.n);
+    Text *part = zalloc(1 + 2 * m->n_tensors, sizeof *part);        // the head; then each tensor and its padding
+    uint64_t offset = 0;
     for (size_t i = 0; i < m->n_tensors; i++) {
         const Tensor *t = &m->tensor[i];
+        size_t n = (size_t)t->rows * (size_t)t->cols * 4;
         put_text(&head, text(t->name)), put_u32(&head, t->rows == 1 ? 1 : 2), put_u64(&head, (uint64_t)t->cols);
         if (t->rows > 1) put_u64(&head, (uint64_t)t->rows);
-        put_u32(&head, GGML_F32), put_u64(&head, data.n);
-        buf_add(&data, m->params + t->at, (size_t)t->rows * (size_t)t->cols * 4), put_padding(&data);
+        put_u32(&head, GGML_F32), put_u64(&head, offset);
+        part[1 + 2 * i] = (Text){ (const char *)(m->params + t->at), n };
+        part[2 + 2 * i] = (Text){ zeros, (ALIGNMENT - n % ALIGNMENT) % ALIGNMENT };
+        offset += n + part[2 + 2 * i].n;
     }
     put_padding(&head);
-    write_file(path, 2, (Text[]){ { head.s, head.n }, { data.s, data.n } });
-    free(head.s), free(keys.s), free(data.s), free(tokens.s), free(scores.s), free(types.s);
+    part[0] = (Text){ head.s, head.n };
+    write_file(path, 1 + 2 * (int)m->n_tensors, part);
+    free(part), free(head.s), free(keys.s), free(tokens.s), free(scores.s), free(types.s);
 }
 
 /* ============================================================================================================
@@ -1771,39 +1826,48 @@ typedef struct { float *k, *v; size_t keys, values; int len, capacity; } Cache;
 
 static size_t logits_ld(const Config *c) { return ((size_t)c->V + 7) / 8 * 8; }     // floats from one row to the next
 
-// Makes room for passes over T tokens with n_out logit rows, in examples of at most `longest` tokens (their past
-// included). All of it is one arena. Training keeps every layer's activations for the way back, and that is where its
-// memory goes: with as many key/value heads as heads, L T (8 C + 3 F) floats and a little. Generation keeps those of
-// one layer. Does nothing where there is room already.
-static void acts_reserve(Model *m, int T, int n_out, int longest, bool training)
-{
-    Acts *a = &m->acts;
-    const Config *c = &m->c;
-    if (a->T >= T && a->n_out >= n_out && a->longest >= longest && a->training == training) return;
+// The arrays of Acts, for passes over T tokens with n_out logit rows, in examples of at most `longest` tokens (their
+// past included): what is it, where does it go, how many floats. Training keeps every layer's activations for the way
+// back, and that is where its memory goes: with as many key/value heads as heads, L T (8 C + 3 F) floats and a little.
+// Generation keeps those of one layer.
+typedef struct { const char *name; float **p; size_t n; } Array;
+enum { N_ARRAYS = 20 };
 
-    acts_free(a);
-    a->T = T, a->n_out = n_out, a->longest = longest, a->training = training;
+static void acts_plan(Array array[N_ARRAYS], Acts *a, const Config *c, int T, int n_out, int longest, bool training)
+{
     size_t t = (size_t)T, o = (size_t)n_out, C = (size_t)c->C, F = (size_t)c->F, Q = (size_t)qkv_dim(c);
     size_t Lt = training ? (size_t)c->L * t : t, big = 2 * F > Q ? 2 * F : Q;
     size_t widest = (size_t)c->V > big ? (size_t)c->V : big;
-
-    // Measured first, then allocated at once, then dealt out.
-    struct { float **p; size_t n; } part[] = {
-        { &a->x, (training ? Lt + t : t) * C }, { &a->mid, Lt * C }, { &a->norm1, Lt * C }, { &a->norm2, Lt * C },
-        { &a->r1, Lt }, { &a->r2, Lt }, { &a->qkv, Lt * Q }, { &a->att, Lt * C }, { &a->stats, Lt * (size_t)c->H * 2 },
-        { &a->gate_up, Lt * 2 * F }, { &a->act, Lt * F },
-        { &a->picked, o * C }, { &a->last_norm, o * C }, { &a->r, o }, { &a->logits, o * logits_ld(c) },
-        { &a->dx, training ? t * C : 0 }, { &a->dbig, training ? t * big : 0 },
-        { &a->dsmall, training ? (t > o ? t : o) * C : 0 } };
-    size_t total = 0, n_parts = sizeof part / sizeof *part;
-    for (size_t i = 0; i < n_parts; i++) total += part[i].n = (part[i].n + 15) / 16 * 16;   // each begins a cache line
-    float *at = a->arena = zalloc(total, sizeof(float));
-    for (size_t i = 0; i < n_parts; at += part[i++].n) *part[i].p = at;
-
-    // The matmul's scratch: one panel of B that all threads share, and a piece for each thread.
-    a->scratch.shared = zalloc(KC, (widest + NR) * sizeof(float));
     a->scratch.own_size = (own_scratch_size(head_size(c), longest) + 1023) / 1024 * 1024;
-    a->scratch.own = zalloc((size_t)max_threads() * a->scratch.own_size, sizeof(float));
+    Array all[N_ARRAYS] = {
+        { "residual stream", &a->x, (training ? Lt + t : t) * C }, { "behind attention", &a->mid, Lt * C },
+        { "norm 1", &a->norm1, Lt * C }, { "norm 2", &a->norm2, Lt * C }, { "roots of norm 1", &a->r1, Lt },
+        { "roots of norm 2", &a->r2, Lt }, { "queries, keys, values", &a->qkv, Lt * Q },
+        { "attention", &a->att, Lt * C }, { "softmax", &a->stats, Lt * (size_t)c->H * 2 },
+        { "gate and up", &a->gate_up, Lt * 2 * F },
+        { "gate x up", &a->act, Lt * F }, { "picked", &a->picked, o * C }, { "last norm", &a->last_norm, o * C },
+        { "roots of it", &a->r, o }, { "logits", &a->logits, o * logits_ld(c) },
+        { "gradient, stream", &a->dx, training ? t * C : 0 }, { "gradient, wide", &a->dbig, training ? t * big : 0 },
+        { "gradient, narrow", &a->dsmall, training ? (t > o ? t : o) * C : 0 },
+        { "panels, shared", &a->scratch.shared, KC * (widest + NR) },  // of the matmul: B's, and a thread's own memory
+        { "scratch of threads", &a->scratch.own, (size_t)max_threads() * a->scratch.own_size } };
+    for (int i = 0; i < N_ARRAYS; i++) array[i] = all[i], array[i].n = (all[i].n + 15) / 16 * 16;  // whole cache lines
+}
+
+// Makes room for such passes: all in one arena. Does nothing where there is room already.
+static void acts_reserve(Model *m, int T, int n_out, int longest, bool training)
+{
+    Acts *a = &m->acts;
+    if (a->T >= T && a->n_out >= n_out && a->longest >= longest && a->training == training) return;
+    acts_free(a);
+    a->T = T, a->n_out = n_out, a->longest = longest, a->training = training;
+    Array array[N_ARRAYS];
+    size_t total = 0;
+    acts_plan(array, a, &m->c, T, n_out, longest, training);
+    for (int i = 0; i < N_ARRAYS; i++) total += array[i].n;
+    float *at = a->arena = zalloc(total, sizeof(float));
+    for (int i = 0; i < N_ARRAYS; at += array[i++].n) *array[i].p = at;
+    a->unit = zalloc(2 * ((size_t)T + 1), sizeof(int)), a->unit_out = a->unit + T + 1;
 }
 
 // Where layer l finds and leaves its activations; T is the room that acts_reserve made. In generation all layers share
@@ -1950,6 +2014,34 @@ static double loss_sum(Model *m, const Batch *b, double *nll, int n_total)
     return sum;
 }
 
+/* Micro-batches.  The gradient of a weight is a sum over all tokens of a batch. Where their activations do not fit into
+   memory at once, the batch is taken in parts, and each part adds to m->grads. Adding in another order would give other
+   bits; so the order is the same always, cut or not: a batch falls into units, whole examples of at most UNIT tokens
+   together (or one longer example), each weight adds up a unit at a time, and parts are made of whole units. */
+
+enum { UNIT = 512 };
+
+// The first example behind the unit that begins with example e. It depends on nothing in front of e, so a part of a
+// batch that begins with a unit has the units of the whole.
+static int unit_end(const Batch *b, int e)
+{
+    int end = e + 1;
+    while (end < b->n && b->start[end + 1] - b->start[e] <= UNIT) end++;
+    return end;
+}
+
+// Finds the units of b: unit[] and unit_out[], closed by T and n_out. Returns how many there are.
+static int find_units(const Batch *b, int *unit, int *unit_out)
+{
+    int n = 0, o = 0;
+    for (int e = 0; e < b->n; e = unit_end(b, e), n++) {
+        while (o < b->n_out && b->out[o] < b->start[e]) o++;
+        unit[n] = b->start[e], unit_out[n] = o;
+    }
+    unit[n] = b->T, unit_out[n] = b->n_out;
+    return n;
+}
+
 // Adds the gradients of the loss to m->grads. Comes after forward and loss_sum; the steps of forward in reverse order.
 // The chain rule for Y = X W^T, where dY stands for the derivative of the loss by Y:
 //
@@ -1965,12 +2057,12 @@ static void backward(Model *m, const Batch *b)
     const float *w = m->params;
     float *g = m->grads, *dx = a->dx;
     int n = b->n_out, C = c->C, F = c->F, hs = head_size(c), Q = qkv_dim(c), ld = (int)logits_ld(c);
+    int n_units = find_units(b, a->unit, a->unit_out), *border = a->unit_out;
     Heads heads = { c->H, c->H_kv, hs, Q };
 
-    // logits = rmsnorm(x) Wout^T, at the n_out wanted positions only
-    View dlogits = { a->logits, ld, 1 }, dlogits_T = { a->logits, 1, ld };
+    // logits = rmsnorm(x) Wout^T, at the n_out wanted positions only; dWout comes last
+    View dlogits = { a->logits, ld, 1 };
     matmul(scratch, a->dsmall, (size_t)C, dlogits, (View){ w + m->out_at, C, 1 }, NULL, n, C, c->V, false);
-    matmul(scratch, g + m->out_at, (size_t)C, dlogits_T, (View){ a->last_norm, C, 1 }, NULL, c->V, C, n, true);
     memset(dx, 0, (size_t)n * C * sizeof *dx);
     rmsnorm_backward(dx, g + m->norm_at, a->dsmall, layer_acts(m, c->L).x, a->r, w + m->norm_at, n, C);
 
@@ -1980,28 +2072,33 @@ static void backward(Model *m, const Batch *b)
         const float *att = l < c->L - 1 ? s.att : a->picked;
 
         // next = mid + act Wdown^T, act = swiglu(norm2 Wgate_up^T), norm2 = rmsnorm(mid)
-        linear_backward(scratch, a->dbig, false, g + y->down, dx, s.act, w + y->down, n, C, F);
+        linear_backward(scratch, a->dbig, false, g + y->down, dx, s.act, w + y->down, border, n, C, F);
         swiglu_backward(s.gate_up, a->dbig, n, F);                      // d(gate, up) takes the place of gate, up
-        linear_backward(scratch, a->dsmall, false, g + y->gate_up, s.gate_up, s.norm2, w + y->gate_up, n, 2 * F, C);
+        linear_backward(scratch, a->dsmall, false, g + y->gate_up, s.gate_up, s.norm2, w + y->gate_up, border,
+                        n, 2 * F, C);
         rmsnorm_backward(dx, g + y->ffn_norm, a->dsmall, s.mid, s.r2, w + y->ffn_norm, n, C);
 
         // mid = x + att Wo^T, att = attention(rope(norm1 Wqkv^T)), norm1 = rmsnorm(x)
-        linear_backward(scratch, a->dsmall, false, g + y->o, dx, att, w + y->o, n, C, C);
+        linear_backward(scratch, a->dsmall, false, g + y->o, dx, att, w + y->o, border, n, C, C);
         if (l == c->L - 1) {                            // back to all positions: those without a logit start with zero
-            n = b->T;
+            n = b->T, border = a->unit;
             scatter_rows(dx, b->out, b->n_out, n, C);
             scatter_rows(a->dsmall, b->out, b->n_out, n, C);
         }
         attention_backward(scratch, a->dbig, a->dsmall, s.att, s.stats, s.qkv, heads, b->start, b->n);
         rope(a->dbig, b->pos, m->angle, n, Q, c->H + c->H_kv, hs, -1);  // a rotation's transpose turns the other way
-        linear_backward(scratch, a->dsmall, false, g + y->qkv, a->dbig, s.norm1, w + y->qkv, n, Q, C);
+        linear_backward(scratch, a->dsmall, false, g + y->qkv, a->dbig, s.norm1, w + y->qkv, border, n, Q, C);
         rmsnorm_backward(dx, g + y->attn_norm, a->dsmall, s.x, s.r1, w + y->attn_norm, n, C);
     }
 
-    // x_0 = E[ids]: a token that occurs more than once collects the gradients of all its places. With a tied head the
-    // classifier's share is there already.
-    for (int t = 0; t < n; t++)
-        for (int j = 0; j < C; j++) g[m->embd_at + (size_t)b->ids[t] * C + j] += dx[(size_t)t * C + j];
+    // The head, and x_0 = E[ids], where a token that occurs more than once collects the gradients of all its places.
+    // With a tied head both add to the same weights: hence unit by unit, first the one, then the other.
+    for (int u = 0; u < n_units; u++) {
+        add_weight_gradient(scratch, g + m->out_at, dlogits, (View){ a->last_norm, C, 1 }, a->unit_out + u,
+                            a->unit_out[u + 1], c->V, C);
+        for (int t = a->unit[u]; t < a->unit[u + 1]; t++)
+            for (int j = 0; j < C; j++) g[m->embd_at + (size_t)b->ids[t] * C + j] += dx[(size_t)t * C + j];
+    }
 }
 
 /* ============================================================================================================
@@ -2131,12 +2228,13 @@ struct Run;                             // a run of `train`, below
 struct Others;                          // the models beside the one that is trained, chapter 8
 
 // What `train` is asked to do. The shape (dim ... tied) is for a model from scratch. A batch is `batch` rows or, where
-// tokens is not 0, as many rows as fit into that number of tokens; a run is `steps` steps or `epochs` times the data.
+// tokens is not 0, as many rows as fit into that number of tokens; micro_tokens of them are computed at a time. A run
+// is `steps` steps or `epochs` times the data.
 typedef struct {
     const char *init, *out, *tokenizer, *valid, *log, *prompt;
     const char *data[16];
     int n_data, dim, layers, heads, kv_heads, hidden, context, tied;
-    long steps, batch, tokens, save_every, seed;
+    long steps, batch, tokens, micro_tokens, save_every, seed;
     double epochs, lr, lr_warmup, weight_decay, clip, adam_eps, grow_below;
     int resume, target_correction, quiet;
     // Chapter 8 only: other models, its two strengths, and what it does instead of the usual step and validation.
@@ -2217,16 +2315,20 @@ static int longest_row(const Rows *r)
 
    Learning opportunity: with b1 = b2 = 0 this is sign descent, w <- w - lr sign(g). Why does it still learn? */
 
-// The Euclidean norm of all gradients, summed in chunks: floats within a chunk, doubles over the chunks. One thread
-// adds them in order; beside the matmuls of a step, one pass over memory is nothing.
+// The Euclidean norm of all gradients: floats within 4096 of them, doubles over these and over PARTS equal parts of the
+// whole. Threads share the parts, one adds them up: the order is the same with any number of threads.
 static double gradient_norm(const Model *m)
 {
-    enum { CHUNK = 4096 };
-    double sum = 0;
-    for (size_t at = 0; at < m->n_params; at += CHUNK) {
-        size_t n = m->n_params - at < CHUNK ? m->n_params - at : CHUNK;
-        sum += (double)dot(m->grads + at, m->grads + at, (int)n);
-    }
+    enum { PARTS = 64, CHUNK = 4096 };
+    double part[PARTS] = { 0 }, sum = 0;
+    size_t n = (m->n_params / PARTS / CHUNK + 1) * CHUNK;
+    #pragma omp parallel for schedule(static) if (m->n_params > 16384)
+    for (int i = 0; i < PARTS; i++)
+        for (size_t at = i * n, end = at + n; at < end && at < m->n_params; at += CHUNK) {
+            const float *g = m->grads + at;
+            part[i] += (double)dot(g, g, m->n_params - at < CHUNK ? (int)(m->n_params - at) : CHUNK);
+        }
+    for (int i = 0; i < PARTS; i++) sum += part[i];
     return sqrt(sum);
 }
 
@@ -2329,7 +2431,7 @@ typedef struct Run {
     const Rows *rows, *valid;
     const TrainOptions *o;
     Progress s;
-    Batch batch;
+    Batch batch, part;                  // a step's examples; those of them that are computed at a time
     uint32_t *order;                    // [rows->n, or pairs] the order of this epoch
     double *nll;                        // [T] the terms of the loss
     int T, longest;                     // the most tokens of a batch, of an example
@@ -2346,6 +2448,14 @@ static void log_open(Run *r)
     CHECK((r->log = fopen(path, size > 0 ? "r+b" : "wb")), "cannot write %s: %s", path, strerror(errno));
     if (size <= 0) fprintf(r->log, "step,loss,lr,norm,tokens,targets,bound,valid\n");
     else CHECK(!ftruncate(fileno(r->log), (off_t)size) && !fseek(r->log, 0, SEEK_END), "cannot shorten %s", path);
+}
+
+// How many tokens of a batch of at most T are computed at a time: no more than --micro-tokens, but a unit at least.
+static int micro_tokens(const TrainOptions *o, int T, int longest)
+{
+    long room = longest > UNIT ? longest : UNIT;
+    if (o->micro_tokens > room) room = o->micro_tokens;
+    return room < T ? (int)room : T;
 }
 
 // Sizes and allocates everything, and places the run at its first step or, with --resume, at the next one.
@@ -2386,7 +2496,9 @@ static void run_init(Run *r)
     shuffle(r->order, (size_t)n, o->seed, s->epoch);
     batch_alloc(&r->batch, r->T, r->T, r->T);
     if (!r->m->grads) r->m->grads = zalloc(r->m->n_params, sizeof(float));
-    acts_reserve(r->m, r->T, r->T, r->longest, true);
+    int room = o->step ? r->T : micro_tokens(o, r->T, r->longest);      // chapter 8 computes its batches whole
+    batch_alloc(&r->part, room, room, room);
+    acts_reserve(r->m, room, room, r->longest, true);
     if (o->prepare) o->prepare(r);
     log_open(r);
 }
@@ -2397,11 +2509,12 @@ static double mean_loss(Model *m, const Rows *r, Batch *b, int max_T, double *nl
 {
     double sum = 0;
     long n = 0;
-    for (size_t i = 0; i < r->n; n += b->n_out) {
+    for (size_t at = 0; at < r->n; n += b->n_out) {
         batch_clear(b);
-        do batch_add(b, &r->row[i++]); while (i < r->n && b->T + r->row[i].n - 1 <= max_T && b->n < max_T / 2);
+        do batch_add(b, &r->row[at++]); while (at < r->n && b->T + r->row[at].n - 1 <= max_T && b->n < max_T / 2);
         forward(m, b, NULL);
-        sum += loss_sum(m, b, nll, b->n_out);
+        loss_sum(m, b, nll, b->n_out);
+        for (int i = 0; i < b->n_out; i++) sum += nll[i];       // in the order of the rows, however they are cut
     }
     return n ? sum / (double)n : 0;
 }
@@ -2409,7 +2522,37 @@ static double mean_loss(Model *m, const Rows *r, Batch *b, int max_T, double *nl
 // The loss of the validation rows.
 static double validate(Run *r)
 {
-    return r->o->validate ? r->o->validate(r) : mean_loss(r->m, r->valid, &r->batch, r->T, r->nll);
+    return r->o->validate ? r->o->validate(r) : mean_loss(r->m, r->valid, &r->batch, r->m->acts.T, r->nll);
+}
+
+// Examples [from, to) of b, as a batch of their own.
+static void batch_part(Batch *part, const Batch *b, int from, int to)
+{
+    int t0 = b->start[from], o = 0;
+    part->T = b->start[to] - t0, part->n = to - from, part->n_out = 0;
+    memcpy(part->ids, b->ids + t0, (size_t)part->T * sizeof(int));
+    memcpy(part->pos, b->pos + t0, (size_t)part->T * sizeof(int));
+    for (int e = from; e <= to; e++) part->start[e - from] = b->start[e] - t0;
+    while (o < b->n_out && b->out[o] < t0) o++;
+    for (; o < b->n_out && b->out[o] < b->start[to]; o++)
+        part->out[part->n_out] = b->out[o] - t0, part->target[part->n_out++] = b->target[o];
+}
+
+// The mean loss of b, and its gradients in m->grads. What the activations have no room for at once goes through them in
+// parts, whole units each: the bits are those of one pass.
+static double loss_and_gradients(Model *m, const Batch *b, Batch *part, double *nll)
+{
+    double sum = 0;
+    for (int from = 0, to = 0; from < b->n; from = to) {
+        do to = unit_end(b, to);                        // as many units as there is room for
+        while (to < b->n && b->start[unit_end(b, to)] - b->start[from] <= m->acts.T);
+        batch_part(part, b, from, to);
+        forward(m, part, NULL);
+        loss_sum(m, part, nll, b->n_out);               // b->n_out: the mean is the whole batch's
+        for (int i = 0; i < part->n_out; i++) sum += nll[i];
+        backward(m, part);
+    }
+    return sum / b->n_out;
 }
 
 // On a terminal one live line, rewritten at every step; else about ten lines a run.
@@ -2446,11 +2589,8 @@ static double supervised_step(Run *r)
 {
     Batch *b = &r->batch;
     draw_batch(b, r->rows, r->order, &r->s, r->o);
-    forward(r->m, b, NULL);
-    double loss = loss_sum(r->m, b, r->nll, b->n_out) / b->n_out;
-    backward(r->m, b);
     r->s.tokens += b->T, r->s.targets += b->n_out;
-    return loss;
+    return loss_and_gradients(r->m, b, &r->part, r->nll);
 }
 
 // Trains m on rows: draw, forward, loss, backward, step. Ctrl-C (or SIGTERM) saves and ends the run with exit 1;
@@ -2497,7 +2637,7 @@ static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOpti
     bool log_failed = r.log && ferror(r.log);
     if (r.log && fclose(r.log)) log_failed = true;
     CHECK(!log_failed, "cannot write %s: %s; the model is saved", o->log, strerror(errno));
-    free(r.order), free(r.nll), free(s->m), free(s->v), batch_free(&r.batch);
+    free(r.order), free(r.nll), free(s->m), free(s->v), batch_free(&r.batch), batch_free(&r.part);
     if (interrupted) fprintf(stderr, "interrupted; the same command with --resume goes on\n"), exit(1);
 }
 
@@ -3669,6 +3809,7 @@ static const char USAGE[] =
 "        run: --steps N | --epochs X; --batch ROWS | --tokens N; --lr X --lr-warmup RATIO --weight-decay X --clip X\n"
 "             --adam-eps X   1e-8 unless given; a larger one keeps the embeddings of rare tokens in place\n"
 "             --seed N --valid F --log F.csv --save-every N --resume --target answer|correction\n"
+"             --micro-tokens N   of a batch are computed at a time; less memory, the same bits\n"
 "             --grow-below X   short rows first: the longest target doubles whenever the running loss falls below X\n"
 "             --prompt default|v1|v2|paper|short or a template with {question} and {answer}\n"
 "  aligner train dpo --init M.gguf [--reference R.gguf] --beta X       correction preferred to answer\n"
@@ -3685,7 +3826,10 @@ static const char USAGE[] =
 "  aligner steer M.gguf --data F [--valid F] [--alpha A,A,...] [--layer L] [--json]   copy or correct as a direction\n"
 "  aligner sample M.gguf --text S          raw continuation of a text, greedy unless told otherwise\n"
 "  aligner tokens M.gguf --text S | --question S [--answer S [--correction S]]\n"
-"  aligner info M.gguf\n"
+"  aligner info M.gguf; with --train what training it will need of memory, or without M.gguf, with --vocab N or\n"
+"        --tokenizer F, what a model of the shape asked for will; a row is taken to be as long as the context\n"
+"  aligner bench [train|rows|prefill|decode|draft [tiny|small|medium|15M|110M]] [--json]   speed, beside its limits\n"
+"        with --vocab N and a shape as in train: that shape\n"
 "  all: --threads N --quiet --help --version. Exit 0 done, 1 bad input or failed run, 2 bad usage.\n";
 
 // For what no file is to blame for: exit 2, where die() exits with 1.
@@ -3706,7 +3850,7 @@ typedef struct {
     Decoding how;
     const char *text, *question, *answer, *correction, *upstream, *target, *alpha;
     const char *word[3];                                // what is no option: command, model, file
-    int n_words, vocab, threads, diff, json, samples, layer;
+    int n_words, vocab, threads, diff, json, samples, layer, for_training;
 } Options;
 
 enum Kind { FLAG, INT, LONG, REAL, STRING, FILES };
@@ -3739,7 +3883,8 @@ static void parse_options(Options *o, int argc, char **argv)
         { "--dim", INT, &t->dim }, { "--layers", INT, &t->layers }, { "--heads", INT, &t->heads },
         { "--kv-heads", INT, &t->kv_heads }, { "--hidden", INT, &t->hidden }, { "--context", INT, &t->context },
         { "--tied", FLAG, &t->tied }, { "--steps", LONG, &t->steps }, { "--epochs", REAL, &t->epochs },
-        { "--batch", LONG, &t->batch }, { "--tokens", LONG, &t->tokens }, { "--lr", REAL, &t->lr },
+        { "--batch", LONG, &t->batch }, { "--tokens", LONG, &t->tokens },
+        { "--micro-tokens", LONG, &t->micro_tokens }, { "--lr", REAL, &t->lr },
         { "--lr-warmup", REAL, &t->lr_warmup }, { "--weight-decay", REAL, &t->weight_decay },
         { "--adam-eps", REAL, &t->adam_eps },
         { "--clip", REAL, &t->clip }, { "--grow-below", REAL, &t->grow_below }, { "--seed", LONG, &t->seed },
@@ -3747,7 +3892,8 @@ static void parse_options(Options *o, int argc, char **argv)
         { "--temperature", REAL, &h->temperature },
         { "--top-k", INT, &h->top_k }, { "--top-p", REAL, &h->top_p }, { "--max-tokens", INT, &h->max_tokens },
         { "--frequency-penalty", REAL, &h->frequency_penalty }, { "--no-draft", FLAG, &h->no_draft },
-        { "--diff", FLAG, &o->diff }, { "--json", FLAG, &o->json }, { "--text", STRING, &o->text },
+        { "--train", FLAG, &o->for_training }, { "--diff", FLAG, &o->diff },
+        { "--json", FLAG, &o->json }, { "--text", STRING, &o->text },
         { "--question", STRING, &o->question }, { "--answer", STRING, &o->answer },
         { "--correction", STRING, &o->correction }, { "--upstream", STRING, &o->upstream },
         { "--reference", STRING, &t->reference }, { "--reward", STRING, &t->reward }, { "--beta", REAL, &t->beta },
@@ -3836,16 +3982,25 @@ static void check_writable(const char *path)
     fclose(f), remove(temp.s), free(temp.s);
 }
 
+// The shape asked for, with a vocabulary of V pieces; usage was checked, what a model can be is checked here.
+static Config shape_asked_for(const TrainOptions *t, int V)
+{
+    Config c = { .V = V, .C = t->dim, .L = t->layers, .H = t->heads, .context = t->context, .tied = t->tied,
+                 .H_kv = t->kv_heads ? t->kv_heads : t->heads, .F = t->hidden ? t->hidden : t->dim * 11 / 4,
+                 .eps = 1e-5f, .theta = 1e5f };         // short texts: fewer fast pairs, more that tell tokens apart
+    if (t->dim > 16384) usage_error("--dim needs a number up to 16384");
+    if (t->batch < 1) usage_error("--batch needs a number from 1 on");
+    config_check(&c, "the shape asked for");
+    return c;
+}
+
 // A new model of the shape asked for, with random weights.
 static void model_from_scratch(Model *m, const TrainOptions *t)
 {
     *m = (Model){ 0 };
     if (!t->tokenizer) usage_error("`train` needs --init M.gguf, or --tokenizer F for a model from scratch");
     tokenizer_load(&m->tok, t->tokenizer);
-    m->c = (Config){ .V = m->tok.V, .C = t->dim, .L = t->layers, .H = t->heads, .context = t->context, .tied = t->tied,
-                     .H_kv = t->kv_heads ? t->kv_heads : t->heads, .F = t->hidden ? t->hidden : t->dim * 11 / 4,
-                     .eps = 1e-5f, .theta = 1e5f };     // short texts: fewer fast pairs, more that tell tokens apart
-    config_check(&m->c, "the shape asked for");
+    m->c = shape_asked_for(t, m->tok.V);
     model_alloc(m);
     model_init(m, (uint64_t)t->seed);
 }
@@ -4377,10 +4532,41 @@ static void run_tokens(const Options *o)
     free(r.ids), model_free(&m);
 }
 
-// `info`: what is in a file.
+// `info --train`: what a run will need. Each weight takes 16 bytes: itself, its gradient and two moments.
+static void show_memory(const Config *c, const TrainOptions *t)
+{
+    Acts a = { 0 };
+    Array array[N_ARRAYS];
+    double weights = (double)count_weights(c), total = 16 * weights;
+    double rows = t->tokens ? fmax((double)t->tokens, c->context) : (double)t->batch * c->context;
+    CHECK(rows < INT_MAX / 4, "a batch of %.0f tokens; a smaller --batch is needed", rows);
+    int T = micro_tokens(t, (int)rows, c->context);
+    acts_plan(array, &a, c, T, T, c->context, true);
+    printf("%.0f parameters; a batch of %.0f tokens, %d at a time, %d threads; in MB\n", weights, rows, T,
+           max_threads());
+    printf("%10.3f  parameters\n%10.3f  gradients\n%10.3f  moments\n", 4e-6 * weights, 4e-6 * weights, 8e-6 * weights);
+    for (int i = 0; i < N_ARRAYS; i++) {
+        printf("%10.3f  %s\n", 4e-6 * (double)array[i].n, array[i].name);
+        total += 4 * (double)array[i].n;
+    }
+    double lists = 36.0 * rows + 28.0 * T, angles = 4.0 * c->context * head_size(c);
+    printf("%10.3f  lists of the batch\n%10.3f  rotary angles\n", 1e-6 * lists, 1e-6 * angles);
+    printf("%10.3f  in all, beside the program, the tokenizer and 4 bytes for each token of the data\n",
+           1e-6 * (total + lists + angles));
+}
+
+// `info`: what is in a file, or what training will need.
 static void run_info(const Options *o)
 {
-    Model m;
+    Model m = { 0 };
+    if (o->for_training && o->n_words < 2) {
+        if (o->train.tokenizer) tokenizer_load(&m.tok, o->train.tokenizer);
+        else if (!o->vocab) usage_error("`info --train` needs a model, or --tokenizer or --vocab and a shape");
+        m.c = shape_asked_for(&o->train, o->vocab ? o->vocab : m.tok.V);
+        show_memory(&m.c, &o->train);
+        tokenizer_free(&m.tok);
+        return;
+    }
     model_load(&m, need_word(o, 1, "a model"));
     const Config *c = &m.c;
     printf("dim %d, layers %d, heads %d, key/value heads %d, hidden %d, context %d, vocabulary %d, head %s\n",
@@ -4389,15 +4575,263 @@ static void run_info(const Options *o)
     if (*m.objective) printf("trained as "), put_plain(stdout, text(m.objective)), printf(", %ld steps\n", m.step);
     if (m.template) put_line(stdout, "prompt: ", text(m.template));
     if (m.template) put_line(stdout, "prompt without answer: ", text(m.template_sft));
+    if (o->for_training) show_memory(c, &o->train);
     model_free(&m);
+}
+
+/* ------------------------------------------------------------------------------------------------------------
+   Bench.  How fast, beside what the machine can do at most. Skip it unless you measure. Two limits: multiply-adds from
+   registers alone (training and prefill cannot be faster), and reading memory (decoding reads each weight for each
+   token). They are taken beside every sample, because machines drift; all figures are medians. docs/speed.md. */
+
+static const struct Shape { const char *name; int B; Config c; } SHAPE[] = {       // untied heads, T = context
+    { "tiny",   16, { 1024, 128, 4, 4, 4, 352, 128, false, 1e-5f, 1e4f } },
+    { "small",  16, { 2048, 256, 6, 8, 8, 688, 256, false, 1e-5f, 1e4f } },
+    { "medium",  8, { 4096, 288, 6, 6, 6, 768, 256, false, 1e-5f, 1e4f } },
+    { "15M",     8, { 32000, 288, 6, 6, 6, 768, 256, false, 1e-5f, 1e4f } },
+    { "110M",    1, { 32000, 768, 12, 12, 12, 2048, 256, false, 1e-5f, 1e4f } } };
+static const char *const BENCH[] = { "train", "rows", "prefill", "decode", "draft" };
+
+enum { SAMPLES = 4096, READ_FLOATS = 1 << 26, PROMPT = 128, ANSWER = 96 };
+
+typedef struct { double ms, tokens_per_s, targets_per_s, gflops, gbs, copied, nothing; } Figure;
+
+typedef struct {
+    const char *part, *shape;           // what is being measured
+    float *buffer;                      // [READ_FLOATS], 256 MB: more than caches hold
+    double peak[SAMPLES], read[SAMPLES], sample[SAMPLES];
+    int n_peak, n_read;
+    volatile float sink;                // so that no compiler leaves work out whose result nobody wants
+    struct { const char *part, *shape; Figure f; } figure[sizeof BENCH / sizeof *BENCH * 5];
+    int n;
+} Bench;
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *a, int n)
+{
+    qsort(a, (size_t)n, sizeof *a, ascending);
+    return n ? (a[(n - 1) / 2] + a[n / 2]) / 2 : 0;
+}
+
+// Takes a sample of both limits, about 40 ms.
+static void sample_limits(Bench *b)
+{
+    long n = 4000000, each = READ_FLOATS / max_threads() / 64 * 64;
+    float sum = 0;
+    double start = seconds();
+    #pragma omp parallel reduction(+ : sum)
+    sum += fma_loop(n);
+    if (b->n_peak < SAMPLES) b->peak[b->n_peak++] = 1e-9 * FMA_FLOPS * (double)n * max_threads() / (seconds() - start);
+    start = seconds();
+    #pragma omp parallel reduction(+ : sum)
+    {
+        float s[64] = { 0 };            // eight registers of sums, so that no addition waits for the last one
+        const float *x = b->buffer + thread_rank() * each;
+        for (long i = 0; i < each; i += 64) for (int l = 0; l < 64; l++) s[l] += x[i + l];
+        for (int l = 0; l < 64; l++) sum += s[l];
+    }
+    if (b->n_read < SAMPLES) b->read[b->n_read++] = 4e-9 * (double)each * max_threads() / (seconds() - start);
+    b->sink = sum;
+}
+
+// Is there one more sample to take? n have been taken since start: five, or as many as one second has room for.
+static bool more_samples(int n, double start) { return n < 5 || (n < SAMPLES && seconds() - start < 1); }
+
+// A model of random weights; its head never ends a text. Uniform numbers of the right size do for measuring.
+static Model bench_model(const struct Shape *s)
+{
+    Model m = { .c = s->c };
+    uint64_t seed = 1;
+    if (m.c.context < PROMPT + ANSWER) m.c.context = PROMPT + ANSWER;   // the shape's context is the length of its rows
+    model_alloc(&m);
+    for (size_t i = 0; i < m.n_params; i++) m.params[i] = (float)(random_unit(&seed) - 0.5) * 3 / sqrtf((float)m.c.C);
+    memset(m.params + m.out_at + (size_t)EOS * (size_t)m.c.C, 0, (size_t)m.c.C * sizeof(float));
+    return m;
+}
+
+static Row random_ids(int V, int n_condition, int n, uint64_t *seed)
+{
+    Row r = { ints(n), n_condition, n };
+    for (int i = 0; i < n; i++) r.ids[i] = (int)(random_u64(seed) % (uint64_t)V);
+    return r;
+}
+
+// Weights that a token is multiplied with: all but the embeddings. The head is C V of them.
+static double matmul_weights(const Config *c) { return (double)count_weights(c) - (double)c->V * c->C; }
+
+// A training step. "train": B rows of T tokens, all of them targets. "rows": an Aligner's, 32 rows with a condition of
+// 24 to 39 tokens and y_o, and a target as long as y_o, 8 to 71 tokens (tests/bench_torch.py makes the same lengths).
+static Figure bench_train(Bench *b, const struct Shape *s, bool aligner_rows)
+{
+    Model m = bench_model(s);
+    uint64_t seed = 2;
+    int n = aligner_rows ? 32 : s->B, T = s->c.context, longest = aligner_rows ? 181 : T, i;
+    Batch batch, part;
+    batch_alloc(&batch, n * longest, n, n * longest);
+    for (i = 0; i < n; i++) {
+        int target = 8 + i * 37 % 64, condition = 24 + i * 11 % 16 + target;
+        Row r = aligner_rows ? random_ids(s->c.V, condition, condition + target, &seed)
+                             : random_ids(s->c.V, 1, T + 1, &seed);
+        batch_add(&batch, &r), free(r.ids);
+    }
+    double *nll = zalloc((size_t)batch.T, sizeof *nll), begin, sum = 0;
+    Progress p = { .m = zalloc(m.n_params, sizeof(float)), .v = zalloc(m.n_params, sizeof(float)) };
+    int room = batch.T < 8192 ? batch.T : 8192;
+    m.grads = zalloc(m.n_params, sizeof(float));
+    batch_alloc(&part, room, n, room), acts_reserve(&m, room, room, longest, true);
+    for (i = -1, begin = seconds(); i < 0 || more_samples(i, begin); i++) {             // the first one warms up
+        sample_limits(b);
+        double start = seconds();
+        sum += loss_and_gradients(&m, &batch, &part, nll);
+        adamw(&m, &p, 1e-4, 0, 1, 1e-8), p.step++;
+        if (i >= 0) b->sample[i] = seconds() - start;
+    }
+    CHECK(isfinite(sum), "the loss became %g", sum);
+    double t = median(b->sample, i), tokens = batch.T, attention = 6.0 * s->c.L * tokens * T * s->c.C;  // T^2 / 2
+    Figure f = { .ms = 1e3 * t, .tokens_per_s = tokens / t, .targets_per_s = aligner_rows ? batch.n_out / t : 0 };
+    if (!aligner_rows) f.gflops = 1e-9 * (6 * matmul_weights(&s->c) * tokens + attention) / t;
+    free(nll), free(p.m), free(p.v), batch_free(&batch), batch_free(&part), model_free(&m);
+    return f;
+}
+
+// One pass over 128 tokens with one row of logits. What the last layer leaves out is not counted.
+static Figure bench_prefill(Bench *b, const struct Shape *s)
+{
+    Model m = bench_model(s);
+    const Config *c = &s->c;
+    Generator g;
+    uint64_t seed = 3;
+    Row r = random_ids(c->V, 1, PROMPT, &seed);
+    int i;
+    double begin;
+    generator_init(&g, &m, GREEDY);
+    for (i = -1, begin = seconds(); i < 0 || more_samples(i, begin); i++) {
+        sample_limits(b);
+        double start = seconds();
+        g.cache.len = 0, feed(&g, r.ids, PROMPT, NULL, 0, 1);
+        if (i >= 0) b->sample[i] = seconds() - start;
+    }
+    double t = median(b->sample, i), last = (double)c->C * c->C + 3.0 * c->C * c->F, head = (double)c->C * c->V;
+    double attention = 2.0 * c->L * PROMPT * PROMPT * c->C;
+    double flops = 2 * (matmul_weights(c) - last - head) * PROMPT + 2 * (last + head) + attention;
+    generator_free(&g), model_free(&m), free(r.ids);
+    return (Figure){ .ms = 1e3 * t, .tokens_per_s = PROMPT / t, .gflops = 1e-9 * flops / t };
+}
+
+// Writes ANSWER tokens behind a prompt with the given draft (or none); returns the seconds they took.
+static double time_answer(Generator *g, const Row *r, const int *draft, Ids *out)
+{
+    Ids prompt = { r->ids, r->n_condition, 0 };
+    out->n = 0;
+    double start = seconds();
+    generate(g, &prompt, draft, draft ? ANSWER : 0, out);
+    return seconds() - start;
+}
+
+// Decoding behind one token ("decode"), or behind 64 with drafts: y_o is what greedy decoding writes ("copied"), or has
+// nothing in common with it ("nothing"): how many times faster than without a draft?
+static Figure bench_decode(Bench *b, const struct Shape *s, bool drafts)
+{
+    Model m = bench_model(s);
+    Generator g;
+    uint64_t seed = 4;
+    Row r = random_ids(s->c.V, drafts ? 64 : 1, 64 + ANSWER, &seed);
+    Ids plain = { 0 }, out = { 0 };
+    Figure f = { 0 };
+    Decoding how = GREEDY;
+    static double copied[SAMPLES], nothing[SAMPLES];
+    int i;
+    double begin;
+    how.max_tokens = ANSWER;
+    generator_init(&g, &m, how);
+    for (i = -1, begin = seconds(); i < 0 || more_samples(i, begin); i++) {
+        sample_limits(b);
+        double t = time_answer(&g, &r, NULL, &plain), u = drafts ? time_answer(&g, &r, plain.a, &out) : t;
+        CHECK(!drafts || !memcmp(plain.a, out.a, ANSWER * sizeof(int)), "a draft changed the text");
+        double v = drafts ? time_answer(&g, &r, r.ids + 64, &out) : t;
+        CHECK(!drafts || !memcmp(plain.a, out.a, ANSWER * sizeof(int)), "a draft changed the text");
+        if (i >= 0) b->sample[i] = t, copied[i] = t / u, nothing[i] = t / v;
+    }
+    double t = median(b->sample, i) / ANSWER;
+    if (drafts) f.copied = median(copied, i), f.nothing = median(nothing, i);
+    else f.tokens_per_s = 1 / t, f.gbs = 4e-9 * matmul_weights(&s->c) / t;
+    generator_free(&g), model_free(&m), free(r.ids), free(plain.a), free(out.a);
+    return f;
+}
+
+// Measures one part at one shape, and keeps what came out.
+static void bench_one(Bench *b, const char *part, const struct Shape *s)
+{
+    Figure f = is(part, "train") || is(part, "rows") ? bench_train(b, s, is(part, "rows"))
+             : is(part, "prefill") ? bench_prefill(b, s) : bench_decode(b, s, is(part, "draft"));
+    b->figure[b->n].part = part, b->figure[b->n].shape = s->name, b->figure[b->n++].f = f;
+}
+
+// Prints all figures, as a table or as JSON; shares are of the medians over the whole run.
+static void show_figures(Bench *b, bool json)
+{
+    double peak = median(b->peak, b->n_peak), read = median(b->read, b->n_read);
+    const char *part = "";
+    if (json) printf("{\"threads\": %d, \"peak_gflops\": %.1f, \"read_gbs\": %.2f", max_threads(), peak, read);
+    else printf("limits %d threads  peak_gflops %.1f  read_gbs %.2f\n", max_threads(), peak, read);
+    for (int i = 0; i < b->n; i++) {
+        const Figure *f = &b->figure[i].f;
+        const struct { const char *name; double x; } value[] = {
+            { "ms", f->ms }, { "tokens_per_s", f->tokens_per_s }, { "targets_per_s", f->targets_per_s },
+            { "gflops", f->gflops }, { "peak_share", f->gflops / peak }, { "gbs", f->gbs },
+            { "read_share", f->gbs / read }, { "copied", f->copied }, { "nothing", f->nothing } };
+        bool first = !is(part, b->figure[i].part);
+        part = b->figure[i].part;
+        if (json) printf("%s%s%s%s\"%s\": {", first && i ? "}" : "", first ? ", \"" : ", ", first ? part : "",
+                         first ? "\": {" : "", b->figure[i].shape);
+        else printf("%s %s", part, b->figure[i].shape);
+        for (size_t k = 0, n = 0; k < sizeof value / sizeof *value; k++)
+            if (value[k].x > 0)
+                printf(json ? "%s\"%s\": %.4g" : "%s %s %.4g", json && n++ ? ", " : "", value[k].name, value[k].x);
+        printf(json ? "}" : "\n");
+    }
+    if (json) printf("%s}\n", b->n ? "}" : "");
+}
+
+// `bench`: everything (a minute), or one part, or one part at one shape.
+static void run_bench(const Options *o)
+{
+    const char *only = o->n_words > 1 ? o->word[1] : NULL, *shape = o->n_words > 2 ? o->word[2] : NULL;
+    static const char *const at[] = { "tiny small medium", "tiny small medium", "15M", "tiny 15M 110M", "tiny 15M" };
+    const size_t n_parts = sizeof BENCH / sizeof *BENCH, n_shapes = sizeof SHAPE / sizeof *SHAPE;
+    size_t known = 0, known_shape = 0;
+    for (size_t i = 0; only && i < n_parts; i++) known += is(only, BENCH[i]);
+    for (size_t j = 0; shape && j < n_shapes; j++) known_shape += is(shape, SHAPE[j].name);
+    if (only && !known) usage_error("\"%s\" is nothing to measure", only);
+    if (shape && !known_shape) usage_error("\"%s\" is no shape", shape);
+    Bench *b = zalloc(1, sizeof *b);
+    b->buffer = zalloc(READ_FLOATS, sizeof(float));
+    for (size_t i = 0; i < n_parts; i++) {
+        if (only && !is(only, BENCH[i])) continue;
+        if (o->vocab) {
+            struct Shape own = { "own", (int)o->train.batch, shape_asked_for(&o->train, o->vocab) };
+            bench_one(b, BENCH[i], &own);
+        }
+        for (size_t j = 0; j < n_shapes && !o->vocab; j++)
+            if (shape ? is(shape, SHAPE[j].name) : strstr(at[i], SHAPE[j].name) != NULL)
+                bench_one(b, BENCH[i], &SHAPE[j]);
+    }
+    show_figures(b, o->json);
+    free(b->buffer), free(b);
 }
 
 #ifndef ALIGNER_NO_MAIN
 int main(int argc, char **argv)
 {
     Options o = { .how = GREEDY, .samples = 4,
-                  .train = { .dim = 128, .layers = 3, .heads = 4, .context = 256, .batch = 16, .lr = 1e-3,
-                             .lr_warmup = 0.03, .clip = 1.0, .adam_eps = 1e-8, .seed = 1, .beta = 0.1, .kl = 0.02 } };
+                  .train = { .dim = 128, .layers = 3, .heads = 4, .context = 256, .batch = 16, .micro_tokens = 8192,
+                             .lr = 1e-3, .lr_warmup = 0.03, .clip = 1.0, .adam_eps = 1e-8, .seed = 1, .beta = 0.1,
+                             .kl = 0.02 } };
     parse_options(&o, argc, argv);
     if (!o.n_words) fputs(USAGE, stderr), exit(2);
 #ifdef _OPENMP
@@ -4417,6 +4851,7 @@ int main(int argc, char **argv)
     else if (is(command, "score")) run_measure(&o, true);
     else if (is(command, "bound")) run_bound(&o);
     else if (is(command, "steer")) run_steer(&o);
+    else if (is(command, "bench")) run_bench(&o);
     else usage_error("there is no command \"%s\"", command);
     flush_results();
     return 0;

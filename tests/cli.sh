@@ -329,6 +329,29 @@ try:
 except OSError: pass
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))' "$1" > "$t/out"
 }
+# bench: every part, at a shape that takes no time; one object, with shares of the limits that it names
+own="--vocab 300 --dim 16 --layers 1 --heads 2 --context 32 --batch 2 --threads 1"
+code 0 bench $own; ok "a table" out '^limits 1 threads  peak_gflops [0-9.]+  read_gbs [0-9.]+$'
+for part in train rows prefill decode draft; do ok "bench measures $part" out "^$part own [a-z_]+ [0-9]"; done
+code 0 bench $own --json
+number='[0-9]+(\.[0-9]+)?(e[-+][0-9]+)?'
+pairs() { local s='' k; for k; do s="$s, \"$k\": $number"; done; echo "\\{${s#, }\\}"; }
+ok "bench --json is one object with one line" lines 1 "$t/out"
+ok "... of this form" out "^\{\"threads\": 1, \"peak_gflops\": $number, \"read_gbs\": $number, \
+\"train\": \{\"own\": $(pairs ms tokens_per_s gflops peak_share)\}, \"rows\": \{\"own\": $(pairs ms tokens_per_s targets_per_s)\}, \
+\"prefill\": \{\"own\": $(pairs ms tokens_per_s gflops peak_share)\}, \
+\"decode\": \{\"own\": $(pairs tokens_per_s gbs read_share)\}, \"draft\": \{\"own\": $(pairs copied nothing)\}\}$"
+if command -v python3 > /dev/null; then ok "... and JSON" python3 -m json.tool "$t/out" /dev/null; fi
+code 0 bench decode tiny --json --threads 1; ok "one part at one shape" out '"decode": \{"tiny": \{"tokens_per_s": [0-9.]+, [^{}]*\}\}\}$'
+usage bench speed; usage bench train huge; usage bench train tiny more; usage bench train --vocab 300 --batch 0
+
+# info --train: what a run will need
+code 0 info --train --vocab 1000 --dim 64 --heads 2 --layers 2 --hidden 128 --batch 4; ok "the weights" out '^210240 parameters; a batch of 1024 tokens'
+ok "the gradients" out '^ +0\.841  gradients$'; ok "... and a sum" out 'in all'
+code 0 info --train $model; ok "a file's shape" out 'in all'; ok "... and what is in it" out '^dim '
+usage info --train; usage info --train --vocab 1000 --batch 0; code 1 info --train --vocab 1000 --dim 65
+code 1 info --train --vocab 1000 --batch 2000000000
+
 if python3 -c 'import pty, os; os.waitstatus_to_exitcode' 2> /dev/null; then
     esc=$(printf '\033')
     printf 'The grass?\nIt is red.\n\nThe sky?\nIt is blue.\n' | terminal "$aligner correct $model"

@@ -112,7 +112,7 @@ static void the_matmul(void)
         set_threads(threads);
         memset(dW, 0, sizeof dW), memcpy(X, pool[0], sizeof X);
         linear(&scratch, Y, X, pool[1], NULL, T, N, K, false);
-        linear_backward(&scratch, dX, false, dW, Y, X, pool[1], T, N, K);
+        linear_backward(&scratch, dX, false, dW, Y, X, pool[1], (int[]){ 0, T }, T, N, K);
         float *made[] = { Y, dX, dW };
         static const size_t n[] = { 50 * 70, 50 * 90, 70 * 90 };
         for (int i = 0; i < 3; i++)

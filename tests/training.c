@@ -134,6 +134,53 @@ static void packed(void)
     free(logits), free(grads), batch_free(&all), batch_free(&one), rows_free(&r), model_free(&m);
 }
 
+// A batch cut into micro-batches gives the bits of the whole one: loss and gradients, head tied or not, one thread or
+// two; then weights, optimiser state and log of a run.
+static void micro_batches(void)
+{
+    static const int room[] = { 4096, 1800, 1024, 700 };        // the last one has no room for more than one unit
+    uint64_t seed = 5;
+    for (int tied = 0; tied < 2; tied++) {
+        Model m;
+        Batch all, part;
+        double *nll = zalloc(4096, sizeof *nll), loss = 0;
+        random_model(&m, (Config){ 300, 32, 2, 4, 2, 48, 1024, tied, 1e-5f, 10000 }, 3);
+        m.grads = zalloc(m.n_params, sizeof(float));
+        float *whole = zalloc(m.n_params, sizeof(float));
+        batch_alloc(&all, 4096, 64, 4096), batch_alloc(&part, 4096, 64, 4096);
+        for (int i = 0; i < 30; i++) {                          // one row longer than a unit, one with a single target
+            int n = i == 7 ? 701 : 5 + (int)(random_u64(&seed) % 200);
+            Row r = random_row(300, i == 9 ? n - 1 : n / 2 + 1, n, &seed);
+            if (all.T + n <= 4096) batch_add(&all, &r);
+            free(r.ids);
+        }
+        for (int i = 0; i < 8; i++) {
+            set_threads(1 + i / 4);
+            acts_free(&m.acts), acts_reserve(&m, room[i % 4], room[i % 4], 700, true);
+            memset(m.grads, 0, m.n_params * sizeof(float));
+            double now = loss_and_gradients(&m, &all, &part, nll);
+            if (!i) loss = now, copy_floats(whole, m.grads, m.n_params);
+            OK(now == loss, "room for %d of %d tokens: the loss is %.17g, not %.17g", room[i % 4], all.T, now, loss);
+            OK(!memcmp(whole, m.grads, m.n_params * sizeof(float)), "room for %d of %d tokens, %d threads, tied %d: "
+               "other gradients", room[i % 4], all.T, 1 + i / 4, tied);
+        }
+        set_threads(1);
+        free(nll), free(whole), batch_free(&all), batch_free(&part), model_free(&m);
+    }
+}
+
+static void micro_runs(void)
+{
+    TrainOptions o = options("build/tests/tmp/one.gguf", "build/tests/tmp/one.csv");
+    o.steps = 5, o.save_every = 2, o.batch = 40, o.micro_tokens = 100000;       // about 2,200 tokens
+    OK(run(o, 1, 0, 0, 2) == 0, "a run with a large batch fails");
+    o.out = "build/tests/tmp/micro.gguf", o.log = "build/tests/tmp/micro.csv";
+    for (o.micro_tokens = 0; o.micro_tokens < 2000; o.micro_tokens += 900) {
+        OK(run(o, 2, 0, 0, 2) == 0, "a run with --micro-tokens %ld fails", o.micro_tokens);
+        same_run("micro");
+    }
+}
+
 static void rate_and_order(void)
 {
     TrainOptions o = { .lr = 2, .lr_warmup = 0.1 };
@@ -242,8 +289,10 @@ int main(int argc, char **argv)
     temporary("");                                              // makes the folder
     same_bits();                // children first: a process that has started OpenMP threads cannot hand them to a child
     curriculum();
+    micro_runs();
     set_threads(1);
     packed();
+    micro_batches();
     rate_and_order();
     drawing();
     by_heart();
