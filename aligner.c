@@ -2335,10 +2335,10 @@ static double gradient_norm(const Model *m)
 // One step on all tensors. Gradients whose norm is larger than clip are scaled down to it, so that one odd batch cannot
 // throw the weights far; decay is for matrices only. Clears the gradients. Returns their norm before clipping.
 //
-// epsilon is more than a guard against 0 / 0. A token that is hardly ever a target gets a tiny gradient at each step (it
-// is pushed down by its probability), and with 1e-8 it moves by lr all the same: divided by its own size, any gradient
-// has size one. With a tied head its embedding so drifts away, and what is not itself any more cannot be copied. An
-// epsilon between the two sizes (1e-4 here) leaves such a token where it was.
+// epsilon is more than a guard against 0 / 0. A token that is hardly ever a target gets a tiny gradient at each step:
+// it is pushed down by its probability. With 1e-8 it moves by lr all the same, because divided by its own size any
+// gradient has size one. With a tied head its embedding so drifts away, and what is not itself any more cannot be
+// copied. An epsilon between the two sizes (1e-4 here) leaves such a token where it was.
 static double adamw(Model *m, Progress *s, double lr, double decay, double clip, double epsilon)
 {
     const double beta1 = 0.9, beta2 = 0.95, t = (double)s->step + 1, norm = gradient_norm(m);
