@@ -7,7 +7,7 @@
 # In conversation an empty answer asks the trained upstream model, so that the composed policy of Eq. (2) is seen at work.
 set -eu
 cd "$(dirname "$0")"
-export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}"         # threads that wait give the processor back when others need it
+export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"         # threads that wait give the processor back when others need it
 case $# in 0|2) ;; *) echo 'usage: ./run.sh ["question" "answer"]' >&2; exit 2 ;; esac
 models=build/models
 make --no-print-directory -s build/aligner build/world

@@ -7,7 +7,7 @@
 # What it makes stands in build/: data/ (the miniature world), models/ (GGUF), exam/ (answers, corrections and the table).
 set -eu
 cd "$(dirname "$0")"
-export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}"         # threads that wait give the processor back when others need it
+export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"         # threads that wait give the processor back when others need it
 quick=0
 case "${1-}" in
     "") dir=build ;;
