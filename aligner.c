@@ -3987,7 +3987,7 @@ static Config shape_asked_for(const TrainOptions *t, int V)
 {
     Config c = { .V = V, .C = t->dim, .L = t->layers, .H = t->heads, .context = t->context, .tied = t->tied,
                  .H_kv = t->kv_heads ? t->kv_heads : t->heads, .F = t->hidden ? t->hidden : t->dim * 11 / 4,
-                 .eps = 1e-5f, .theta = 1e5f };         // short texts: fewer fast pairs, more that tell tokens apart
+                 .eps = 1e-5f, .theta = 1e4f };
     if (t->dim > 16384) usage_error("--dim needs a number up to 16384");
     if (t->batch < 1) usage_error("--batch needs a number from 1 on");
     config_check(&c, "the shape asked for");

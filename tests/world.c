@@ -2207,32 +2207,28 @@ enum {
     REAL_ROWS = 600
 };
 
-/* Puts words that no speaker says into both y_o and y_c: before them, behind them, or at the same place inside what they
- * share. So the wording has to be copied because it stands there and not because it is known. */
+/* Puts words that no speaker says into both y_o and y_c: before them, or at the same place inside what they share. So
+ * the wording has to be copied because it stands there and not because it is known. */
 static void improvise(Rng *r, Row *row)
 {
-    int sort = below(r, 12), n = 1 + below(r, 3), at = 0;
+    int sort = below(r, 10), n = 1 + below(r, 3), at = 0;
     Text extra = { 0 }, *both[2] = { &row->y_o, &row->y_c };
     const char *o = row->y_o.s, *c = row->y_c.s;
     if (row->first == EVADE || row->first == AGREE || row->first == REFUSE || row->first == INVENT) return;
     if (row->first == REPEAT) sort %= 4;             /* what is said twice must stay the same */
     if (sort == 0) add_prose(r, false, &extra);
-    else if (sort < 3) add_own(r, own_first[below(r, COUNT(own_first))], &extra), capital(&extra);
+    else if (sort < 4) add_own(r, own_first[below(r, COUNT(own_first))], &extra), capital(&extra);
     else
         for (int i = 0; i < n; i++) {
             if (i) put(&extra, " ");
-            if (chance(r, 10)) add_random(r, 1, &extra);
+            if (chance(r, 15)) add_random(r, 1, &extra);
             else put(&extra, pool[below(r, pooled)]);
         }
-    bool behind = (sort == 3 || sort > 9) && row->first != HALF;
-    if (behind) capital(&extra);
-    if (behind || sort == 3) put(&extra, ((const char *[]){ ".", "!", ".", "?" })[below(r, 4)]);
     if (sort == 4) put(&extra, ((const char *[]){ ",", ":", ".", "!" })[below(r, 4)]);
-    if (sort > 4 && !behind)                         /* inside: behind a blank of the common beginning */
+    if (sort > 4)                                    /* inside: behind a blank of the common beginning */
         for (int i = 0, seen = 0; o[i] && o[i] == c[i]; i++) if (o[i] == ' ' && below(r, ++seen) == 0) at = i + 1;
     for (int i = 0; i < 2; i++) {
         Text t = { 0 };
-        if (behind) { put(both[i], " "), put(both[i], extra.s); continue; }
         for (int k = 0; k < at; k++) put_char(&t, both[i]->s[k]);
         put(&t, extra.s), put(&t, " "), put(&t, both[i]->s + at);
         *both[i] = t;
@@ -2247,7 +2243,7 @@ static void train_row(Rng *r, Row *row, Set *once)
     for (int tries = 0;; tries++) {
         Kind k = draw_kind(r);
         make_row(r, k, draw_speaker(r, false), false, false, row, &t, &p);
-        if (chance(r, 40)) improvise(r, row);
+        if (chance(r, 30)) improvise(r, row);
         if (row->heldout || exam_side(row->q.s, row->y_o.s)) continue;
         if (add_to(once, pair_hash(row->q.s, row->y_o.s)) || tries > 8) break;
     }
