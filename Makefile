@@ -38,6 +38,9 @@ asan:                                         ## the tests under the address and
 diff:                                         ## the one line between SFT and Aligner
 	@tests/one_line.sh
 
+docs:                                         ## pages and plots of the experiments from their numbers (docs/results)
+	@tests/results.sh
+
 loc:                                          ## lines of code and of comment, chapter by chapter
 	@tests/loc.sh
 
@@ -47,4 +50,4 @@ clean:                                        ## removes build/
 help:                                         ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
 
-.PHONY: all tests test portable asan diff loc clean help
+.PHONY: all tests test portable asan diff docs loc clean help
