@@ -65,6 +65,11 @@ flat() {
 # val FILE PATH: one value of such a file.
 val() { awk -F '\t' -v path="$2" '$1 == path { print $2; exit }' "$1"; }
 
+# percent FILE PATH OF: one value of it, in % of another.
+percent() {
+    awk -F '\t' -v path="$2" -v of="$3" '{ v[$1] = $2 } END { printf "%.3f\n", (v[of] > 0 ? 100 * v[path] / v[of] : 0) }' "$1"
+}
+
 # judged ROWS.jsonl OUT: the judge of the world reads the rows; its report, flat, in OUT.
 judged() {
     build/world judge --json "$1" > "$2.json"
@@ -82,7 +87,8 @@ verdict() {
             put("helpful", "helpful.net_win"); put("harmless", "harmless.net_win"); put("honest", "honest.net_win")
             if (answers != "") exit
             if (v[g ".good.rows"] > 0) put("exact copy", "good.exact_copy")
-            if (v[g ".bad.rows"] > 0) { put("corrected", "bad.corrected"); put("missed", "bad.missed"); put("wrong", "bad.wrong") }
+            if (!(v[g ".bad.rows"] > 0)) exit
+            put("corrected", "bad.corrected"); put("missed", "bad.missed"); put("wrong", "bad.wrong")
         }' "$3"
 }
 
@@ -99,7 +105,10 @@ function drop(s, key,   a, b) {
     return a b
 }
 function add(s, key, v) { sub(/[}][ \t\r]*$/, "", s); return s ", \"" key "\": " v "}" }
-function number(s, key) { return match(s, "\"" key "\": [-0-9.e+]+") ? substr(s, RSTART + length(key) + 4, RLENGTH - length(key) - 4) + 0 : 0 }
+function number(s, key,   k) {
+    k = length(key) + 4
+    return match(s, "\"" key "\": [-0-9.e+]+") ? substr(s, RSTART + k, RLENGTH - k) + 0 : 0
+}
 function subject(s,   a) { split(value(s, "meaning"), a, "/"); return a[2] }
 '
 
@@ -117,13 +126,24 @@ paired() {
 }
 
 # again FILE: the corrections become answers, to be corrected again.
-again() { awk "$ROWS"'{ v = value($0, "correction"); print add(drop(drop(drop($0, "answer"), "correction"), "action"), "answer", v) }' "$1"; }
+again() {
+    awk "$ROWS"'{ v = value($0, "correction"); print add(drop(drop(drop($0, "answer"), "correction"), "action"), "answer", v) }' "$1"
+}
 
 # said TEXT FILE: every answer becomes this one.
 said() { awk -v text="$1" "$ROWS"'{ print add(drop($0, "answer"), "answer", "\"" text "\"") }' "$2"; }
 
 # changed FILE: the share of rows in % whose correction is not their answer.
-changed() { awk "$ROWS"'{ n += value($0, "answer") != value($0, "correction") } END { printf "%.3f\n", NR ? 100 * n / NR : 0 }' "$1"; }
+changed() {
+    awk "$ROWS"'{ n += value($0, "answer") != value($0, "correction") } END { printf "%.3f\n", NR ? 100 * n / NR : 0 }' "$1"
+}
+
+# copied FILE: the share of rows in % that came back as they were; rows that came back because there was no room, or no end
+# (they carry a reason), are no copies and are left out.
+copied() {
+    awk "$ROWS"'member($0, "reason") == "" { n++; same += value($0, "answer") == value($0, "correction") }
+        END { printf "%.3f\n", n ? 100 * same / n : 0 }' "$1"
+}
 
 # loss MODEL ROWS: nats a token of the gold corrections, under whatever the model sees.
 loss() {
@@ -179,9 +199,12 @@ prepare_big() {
     if [ "$quick" = 1 ]; then ./train.sh quick > /dev/null; else ./train.sh > /dev/null; fi
 }
 
-# rows_for MODEL SEED MOST: rows of the examination for "big" or "mini": another part for each seed, about MOST of them, none foreign.
+# rows_for MODEL SEED MOST: rows of the examination for "big" or "mini": about MOST, another part for each seed, none foreign.
 rows_for() {
-    if [ "$1" = big ]; then grep -v '"split": "foreign"' "$data/exam.jsonl" > "$tmp/rows.all"; else cp "$mini/exam.jsonl" "$tmp/rows.all"; fi
+    case $1 in
+        big) grep -v '"split": "foreign"' "$data/exam.jsonl" > "$tmp/rows.all" ;;
+        mini) cp "$mini/exam.jsonl" "$tmp/rows.all" ;;
+    esac
     n=$(wc -l < "$tmp/rows.all")
     n=$(( n / $(steps "$3" 30) )); [ "$n" -ge 1 ] || n=1
     every "$n" "$2" "$tmp/rows.all"
@@ -191,6 +214,8 @@ rows_for() {
 
 new="--tokenizer $mini/tokenizer.bin --prompt short --tied --context 256 --layers 2"
 run="--tokens 512 --adam-eps 1e-4"
+fast="$run --lr 4e-3"
+pairs="--batch 16 --adam-eps 1e-4"
 tiny="--dim 64 --heads 2"
 
 # train_to MODEL OBJECTIVE OPTIONS...: trains it unless it is there; an interrupted run is resumed.
@@ -210,16 +235,22 @@ residual() {
     goal=$1 at_seed=$2 from=$3 warm=$4 rest=$5; shift 5
     [ -f "$goal" ] && return
     if [ "$warm" = 0 ]; then
-        train_to "$goal" aligner $new "$@" --data "$from" $run --lr 4e-3 --steps "$rest" --seed "$at_seed" --grow-below 1.5
+        train_to "$goal" aligner $new "$@" --data "$from" $fast --steps "$rest" --seed "$at_seed" --grow-below 1.5
         return
     fi
-    train_to "${goal%.gguf}-warm.gguf" warmup $new "$@" --data "$from" $run --lr 4e-3 --steps "$warm" --seed "$at_seed" --grow-below 1.5
-    train_to "$goal" aligner --init "${goal%.gguf}-warm.gguf" --data "$from" $run --lr 4e-3 --steps "$rest" --seed "$at_seed"
+    warmed=${goal%.gguf}-warm.gguf
+    train_to "$warmed" warmup $new "$@" --data "$from" $fast --steps "$warm" --seed "$at_seed" --grow-below 1.5
+    train_to "$goal" aligner --init "$warmed" --data "$from" $fast --steps "$rest" --seed "$at_seed"
 }
 
 # Models that several experiments share, each with its seed.
-make_upstream() { train_to "$own/upstream-$1.gguf" sft $new $tiny --data "$mini/upstream.jsonl" $run --lr 4e-3 --steps "$(steps 400 30)" --seed "$1"; }
-make_strong() { train_to "$own/strong-$1.gguf" sft $new --dim 128 --heads 4 --data "$mini/upstream.jsonl" $run --lr 3e-3 --steps "$(steps 400 20)" --seed "$1"; }
+make_upstream() {
+    train_to "$own/upstream-$1.gguf" sft $new $tiny --data "$mini/upstream.jsonl" $fast --steps "$(steps 400 30)" --seed "$1"
+}
+make_strong() {
+    train_to "$own/strong-$1.gguf" sft $new --dim 128 --heads 4 --data "$mini/upstream.jsonl" $run --lr 3e-3 \
+        --steps "$(steps 400 20)" --seed "$1"
+}
 make_aligner() { residual "$own/aligner-$1.gguf" "$1" "$mini/train.jsonl" "$(steps 500 20)" "$(steps 1500 30)" $tiny; }
 make_reward() {
     train_to "$own/reward-$1.gguf" reward --init "$own/upstream-$1.gguf" --data "$mini/train.jsonl" --batch 16 --adam-eps 1e-4 \
@@ -251,13 +282,15 @@ prepare_resources() {
 plan_resources() { for o in sft aligner dpo reward rlhf; do each "$o"; done; }
 job_resources() {
     ballast=$own/ballast.gguf n=$(steps 60 4)
-    set -- "$1" "$2" --data "$mini/short.jsonl" --batch 2 --steps "$n" --seed "$2" --out "$tmp/out.gguf" --log "$tmp/log.csv" --threads 1
+    set -- "$1" "$2" --data "$mini/short.jsonl" --batch 2 --steps "$n" --seed "$2" --out "$tmp/out.gguf" \
+        --log "$tmp/log.csv" --threads 1
     case $1 in
         sft)     set -- "$@" --init "$ballast";             mixed=16 here=16 flops=6 ;;
         aligner) set -- "$@" --init "$ballast";             mixed=16 here=16 flops=6 ;;
         dpo)     set -- "$@" --init "$ballast";             mixed=18 here=20 flops=8 ;;
         reward)  set -- "$@" --init "$ballast";             mixed=16 here=16 flops=6 ;;
-        rlhf)    set -- "$@" --init "$ballast" --reward "$own/ballast-reward.gguf" --samples 2 --max-tokens 8; mixed=36 here=28 flops=12 ;;
+        rlhf)    set -- "$@" --init "$ballast" --reward "$own/ballast-reward.gguf" --samples 2 --max-tokens 8
+                 mixed=36 here=28 flops=12 ;;
     esac
     objective=$1 seed=$2; shift 2
     build/aligner train "$objective" "$@" 2> "$tmp/err" &
@@ -284,14 +317,17 @@ job_resources() {
 prepare_bound() { prepare_mini; }
 plan_first_bound() { each short; }
 make_short() {
-    train_to "$own/short-$1.gguf" sft $new $tiny --data "$mini/short.jsonl" $run --lr 4e-3 --steps "$(steps 400 20)" --seed "$1"
-    train_to "$own/short-warm-$1.gguf" warmup $new $tiny --data "$mini/short.jsonl" $run --lr 4e-3 --steps "$(steps 150 10)" --seed "$1" --grow-below 1.5
+    s=$1
+    set -- $new $tiny --data "$mini/short.jsonl" $fast --seed "$s"
+    train_to "$own/short-$s.gguf" sft "$@" --steps "$(steps 400 20)"
+    train_to "$own/short-warm-$s.gguf" warmup "$@" --steps "$(steps 150 10)" --grow-below 1.5
 }
 plan_bound() { for n in 0 25 100 400 1000; do each "$n"; done; }
 job_bound() {
     mu=$tmp/mu.gguf
     if [ "$1" = 0 ]; then mu=$own/short-warm-$2.gguf; else
-        train_to "$mu" aligner --init "$own/short-warm-$2.gguf" --data "$mini/short.jsonl" $run --lr 2e-3 --steps "$(steps "$1" 5)" --seed "$2"
+        train_to "$mu" aligner --init "$own/short-warm-$2.gguf" --data "$mini/short.jsonl" $run --lr 2e-3 \
+            --steps "$(steps "$1" 5)" --seed "$2"
     fi
     aligner bound "$own/short-$2.gguf" "$mu" --data "$mini/short-exam.jsonl" --json > "$tmp/json"
     flat "$tmp/json" > "$tmp/flat"
@@ -339,7 +375,7 @@ job_copyprior() {
     mixture "$2" "$3" "$(steps 400 20)" "$tmp/all.jsonl" > "$tmp/rows.jsonl"
     aligner correct "$mu" "$tmp/rows.jsonl" > "$tmp/out.jsonl"
     judged "$tmp/out.jsonl" "$tmp/flat"
-    put "$1/$2" "$3" copied "$(awk "BEGIN { print 100 - $(changed "$tmp/out.jsonl") }")"
+    put "$1/$2" "$3" copied "$(copied "$tmp/out.jsonl")"
     put "$1/$2" "$3" "exact copy" "$(val "$tmp/flat" all.good.exact_copy)"
     put "$1/$2" "$3" corrected "$(val "$tmp/flat" all.bad.corrected)"
     put "$1/$2" "$3" missed "$(val "$tmp/flat" all.bad.missed)"
@@ -358,12 +394,14 @@ job_steering() {
     n=$(( $(wc -l < "$tmp/all.jsonl") / $(steps 300 20) ))
     every "$n" "$2" "$tmp/all.jsonl" > "$tmp/data.jsonl"
     rows_for "$1" "$2" 300 > "$tmp/valid.jsonl"
-    aligner steer "$mu" --data "$tmp/data.jsonl" --valid "$tmp/valid.jsonl" --alpha "$(steps -3,-2,-1,-0.5,0,0.5,1,2,3 -1,0,1)" --json > "$tmp/json"
+    aligner steer "$mu" --data "$tmp/data.jsonl" --valid "$tmp/valid.jsonl" --json \
+        --alpha "$(steps -3,-2,-1,-0.5,0,0.5,1,2,3 -1,0,1)" > "$tmp/json"
     flat "$tmp/json" > "$tmp/flat"
     awk -F '\t' -v OFS='\t' -v model="$1" -v seed="$2" '
         { v[$1] = $2 }
         END {
-            for (i = 0; ("points." i ".alpha") in v; i++) print model "/" v["points." i ".alpha"], seed, "D_L", v["points." i ".degree"]
+            for (i = 0; ("points." i ".alpha") in v; i++)
+                print model "/" v["points." i ".alpha"], seed, "D_L", v["points." i ".degree"]
             print model, seed, "slope", v["slope"]; print model, seed, "R^2", v["R2"]
             for (l = 0; ("layers." l ".layer") in v; l++) {
                 sum = 0
@@ -386,14 +424,17 @@ prepare_upstreams() {
     aligner tokenizer --data "$data/upstream.jsonl" --vocab 1500 --prompt short --out "$own/other.bin" 2> /dev/null
     train_to "$own/other.gguf" sft --tokenizer "$own/other.bin" --prompt short --tied --context 256 --dim 96 --layers 2 --heads 3 \
         --data "$data/upstream.jsonl" --tokens 1024 --lr 3e-3 --adam-eps 1e-4 --steps "$(steps 700 20)"
-    aligner answer "$own/other.gguf" "$data/exam_real.jsonl" | sed 's/"upstream": "real"/"upstream": "other-tokenizer"/' > "$work/other.answers"
+    aligner answer "$own/other.gguf" "$data/exam_real.jsonl" |
+        sed 's/"upstream": "real"/"upstream": "other-tokenizer"/' > "$work/other.answers"
     aligner correct "$big" "$work/other.answers" > "$work/other.part"
     mv "$work/other.part" "$work/other-tokenizer.jsonl"
 }
 plan_upstreams() { for s in ${SEEDS:-1 2 3}; do echo "$s"; done; }
 job_upstreams() {
     n=$(set -- ${SEEDS:-1 2 3}; echo $#)
-    for f in "$exam/speakers.jsonl" "$exam/upstream-small.jsonl" "$exam/upstream.jsonl" "$work/other-tokenizer.jsonl"; do every "$n" "$1" "$f"; done > "$tmp/rows.jsonl"
+    for f in "$exam/speakers.jsonl" "$exam/upstream-small.jsonl" "$exam/upstream.jsonl" "$work/other-tokenizer.jsonl"; do
+        every "$n" "$1" "$f"
+    done > "$tmp/rows.jsonl"
     judged "$tmp/rows.jsonl" "$tmp/flat"
     for u in $(sed -n 's/^upstream[.]\([^.]*\)[.]rows.*/\1/p' "$tmp/flat"); do
         case $u in breezy | stern | upstream* | other*) verdict "$u*" "$1" "$tmp/flat" "upstream.$u" ;;
@@ -413,7 +454,7 @@ job_warmup() {
     judged "$tmp/out.jsonl" "$tmp/flat"
     verdict "$1" "$2" "$tmp/flat" all
     aligner correct "$tmp/mu.gguf" "$mini/foreign.jsonl" > "$tmp/out.jsonl"
-    put "$1" "$2" "foreign copied" "$(awk "BEGIN { print 100 - $(changed "$tmp/out.jsonl") }")"
+    put "$1" "$2" "foreign copied" "$(copied "$tmp/out.jsonl")"
     put "$1" "$2" loss "$(loss "$tmp/mu.gguf" "$mini/exam.jsonl")"
 }
 
@@ -425,11 +466,17 @@ job_correction() {
     case $1 in
         aligner) residual "$m" "$3" "$mini/train.jsonl" $(( n / 4 )) $(( n - n / 4 )) $tiny ;;
         blind)   residual "$m" "$3" "$mini/blind.jsonl" 0 "$n" $tiny; rows=$mini/blind-exam.jsonl ;;
-        sft)     train_to "$m" sft --target correction $new $tiny --data "$mini/train.jsonl" $run --lr 4e-3 --steps "$n" --seed "$3" --grow-below 1.5 ;;
+        sft)     train_to "$m" sft --target correction $new $tiny --data "$mini/train.jsonl" $fast --steps "$n" --seed "$3" \
+                     --grow-below 1.5 ;;
     esac
     m=$tmp/m.gguf
-    if [ "$1" = sft ]; then answers "$m" "$tmp/raw.jsonl"; paired "$mini/exam.jsonl" "$tmp/raw.jsonl" answer > "$tmp/out.jsonl"
-    else aligner correct "$m" "$rows" > "$tmp/raw.jsonl"; paired "$mini/exam.jsonl" "$tmp/raw.jsonl" correction > "$tmp/out.jsonl"; fi
+    if [ "$1" = sft ]; then
+        answers "$m" "$tmp/raw.jsonl"
+        paired "$mini/exam.jsonl" "$tmp/raw.jsonl" answer > "$tmp/out.jsonl"
+    else
+        aligner correct "$m" "$rows" > "$tmp/raw.jsonl"
+        paired "$mini/exam.jsonl" "$tmp/raw.jsonl" correction > "$tmp/out.jsonl"
+    fi
     generation "$1/$2" "$3" "$tmp/out.jsonl"
     put "$1/$2" "$3" loss "$(loss "$m" "$rows")"
     if [ "$1 $2" = "aligner 2000" ]; then               # trained as usual, and then the upstream says nothing
@@ -443,7 +490,7 @@ generation() {                                          # generation POINT SEED 
     put "$1" "$2" good "$(val "$tmp/flat" all.all.after)"
     for k in facts unknowable; do put "$1" "$2" "$k" "$(val "$tmp/flat" kind.$k.all.after)"; done
     for k in common rare; do
-        awk "$ROWS"'FNR == NR { in_list[$0] = 1; next } /"kind": "facts"/ && subject($0) in in_list' "$mini/$k" "$3" > "$tmp/$k.jsonl"
+        awk "$ROWS"'FNR == NR { listed[$0] = 1; next } /"kind": "facts"/ && subject($0) in listed' "$mini/$k" "$3" > "$tmp/$k.jsonl"
         [ -s "$tmp/$k.jsonl" ] || continue
         judged "$tmp/$k.jsonl" "$tmp/flat.$k"
         put "$1" "$2" "$k" "$(val "$tmp/flat.$k" all.all.after)"
@@ -467,7 +514,10 @@ job_scale() {
 prepare_baselines() { prepare_mini; }
 plan_first_baselines() { each upstream; each aligner; }
 plan_second_baselines() { each reward; }
-plan_baselines() { for m in sft dpo rlhf; do for l in matched published tuned; do each "$m $l"; done; done; each "aligner matched"; }
+plan_baselines() {
+    for m in sft dpo rlhf; do for l in matched published tuned; do each "$m $l"; done; done
+    each "aligner matched"
+}
 job_baselines() {
     base=$own/upstream-$3.gguf m=$tmp/m.gguf
     case "$1 $2" in
@@ -495,7 +545,7 @@ improve() {
     how=$1 into=$2 rate=$3 n_sft=$4 n_dpo=$5 n_rlhf=$6 seed=$7; shift 7
     case $how in
         sft) train_to "$into" sft --target correction "$@" $run --lr "$rate" --steps "$n_sft" --seed "$seed" ;;
-        dpo) train_to "$into" dpo "$@" --batch 16 --adam-eps 1e-4 --lr "$rate" --steps "$n_dpo" --seed "$seed" ;;
+        dpo) train_to "$into" dpo "$@" $pairs --lr "$rate" --steps "$n_dpo" --seed "$seed" ;;
         rlhf) train_to "$into" rlhf "$@" --reward "${reward:-$own/reward-$seed.gguf}" --batch 8 --samples 4 --max-tokens 40 --kl 0.1 \
                   --adam-eps 1e-4 --lr "$rate" --steps "$n_rlhf" --seed "$seed" ;;
     esac
@@ -520,11 +570,12 @@ job_weak_to_strong() {
         judged "$tmp/out.jsonl" "$tmp/flat"
         verdict "Aligner behind the student" "$s" "$tmp/flat" all answers
     fi
-    train_to "$tmp/reward.gguf" reward --init "$student" --data "$tmp/labels.jsonl" --batch 16 --adam-eps 1e-4 --lr 1e-3 --steps "$(steps 300 4)" --seed "$2"
     reward=$tmp/reward.gguf
+    train_to "$reward" reward --init "$student" --data "$tmp/labels.jsonl" $pairs --lr 1e-3 --steps "$(steps 300 4)" --seed "$2"
     for method in sft dpo rlhf; do
         case $method in sft) lr=1e-3 ;; *) lr=1e-4 ;; esac
-        improve $method "$tmp/$method.gguf" "$student" "$tmp/labels.jsonl" $lr "$(steps 300 4)" "$(steps 200 4)" "$(steps 100 2)" "$s"
+        improve $method "$tmp/$method.gguf" "$student" "$tmp/labels.jsonl" $lr \
+            "$(steps 300 4)" "$(steps 200 4)" "$(steps 100 2)" "$s"
         answers "$tmp/$method.gguf" "$tmp/after.jsonl"
         paired "$tmp/before.jsonl" "$tmp/after.jsonl" answer > "$tmp/out.jsonl"
         judged "$tmp/out.jsonl" "$tmp/flat"
@@ -554,7 +605,8 @@ job_rounds() {
             differing "$tmp/labels.jsonl"
             if [ "$method" = rlhf ]; then
                 reward=$tmp/reward$round.gguf
-                train_to "$reward" reward --init "$policy" --data "$tmp/labels.jsonl" --batch 16 --adam-eps 1e-4 --lr 1e-3 --steps "$(steps 200 4)" --seed "$s"
+                train_to "$reward" reward --init "$policy" --data "$tmp/labels.jsonl" $pairs --lr 1e-3 \
+                    --steps "$(steps 200 4)" --seed "$s"
             fi
         elif [ "$method" = dpo ]; then
             aligner answer "$policy" "$tmp/q.jsonl" --temperature 0.7 --seed $(( s * 10 + round + 5 )) > "$tmp/b.jsonl"
@@ -562,7 +614,8 @@ job_rounds() {
             aligner score "$reward" "$tmp/b.jsonl" > "$tmp/b.scored"
             awk "$ROWS"'FNR == NR { y[FNR] = value($0, "answer"); r[FNR] = number($0, "reward"); next }
                 { a = value($0, "answer"); b = y[FNR]; if (number($0, "reward") > r[FNR]) { t = a; a = b; b = t }
-                  print "{\"question\": " value($0, "question") ", \"answer\": " a ", \"correction\": " b "}" }' "$tmp/b.scored" "$tmp/a.scored" > "$tmp/labels.jsonl"
+                  print "{\"question\": " value($0, "question") ", \"answer\": " a ", \"correction\": " b "}" }' \
+                "$tmp/b.scored" "$tmp/a.scored" > "$tmp/labels.jsonl"
             differing "$tmp/labels.jsonl"
         else cp "$tmp/some.jsonl" "$tmp/labels.jsonl"; fi
         improve "$method" "$tmp/policy$round.gguf" "$policy" "$tmp/labels.jsonl" 1e-4 0 "$(steps 100 2)" "$(steps 60 2)" "$s"
@@ -580,7 +633,7 @@ prepare_domain() {
     prepare_big
     mkdir -p "$work/domain"
     grep -q '[^[:space:]]' "$domain" || die "$domain: no rows"
-    awk "$ROWS"'{ if (value($0, "question") == "" || value($0, "answer") == "" || value($0, "correction") == "") exit 1 }' "$domain" ||
+    awk "$ROWS"'member($0, "question") == "" || member($0, "answer") == "" || member($0, "correction") == "" { exit 1 }' "$domain" ||
         die "$domain: every line must be an object with \"question\": \"...\", \"answer\": \"...\", \"correction\": \"...\""
     domain_id=$(cksum < "$domain" | tr ' ' _)
     cp "$domain" "$work/domain/$domain_id.jsonl"
@@ -601,9 +654,9 @@ job_domain() {
         aligner eval "$mu" --data "$tmp/held.jsonl" --json > "$tmp/json"
         flat "$tmp/json" > "$tmp/flat"
         put $k "$2" loss "$(val "$tmp/flat" loss)"
-        put $k "$2" "exact copy" "$(awk "BEGIN { n = $(val "$tmp/flat" copy.rows); print n ? 100 * $(val "$tmp/flat" copy.exact) / n : 0 }")"
-        put $k "$2" corrected "$(awk "BEGIN { n = $(val "$tmp/flat" correct.rows); print n ? 100 * $(val "$tmp/flat" correct.exact) / n : 0 }")"
-        put $k "$2" missed "$(awk "BEGIN { n = $(val "$tmp/flat" correct.rows); print n ? 100 * $(val "$tmp/flat" correct.missed) / n : 0 }")"
+        put $k "$2" "exact copy" "$(percent "$tmp/flat" copy.exact copy.rows)"
+        put $k "$2" corrected "$(percent "$tmp/flat" correct.exact correct.rows)"
+        put $k "$2" missed "$(percent "$tmp/flat" correct.missed correct.rows)"
         aligner correct "$mu" "$tmp/world.jsonl" > "$tmp/out.jsonl"
         judged "$tmp/out.jsonl" "$tmp/flat"
         put $k "$2" "the world, net win" "$(val "$tmp/flat" all.all.net_win)"
@@ -647,7 +700,10 @@ experiment() {
     sed "s/^/$name /" "$parts/$name/plan" | side_by_side
     echo $(( $(date +%s) - began )) >> "$parts/$name/seconds"
     file=$results/$name.tsv
-    if [ "$name" = domain ] && [ "$domain" != tests/domain_example.jsonl ]; then mkdir -p "$work/results"; file=$work/results/domain.tsv; fi
+    if [ "$name" = domain ] && [ "$domain" != tests/domain_example.jsonl ]; then
+        mkdir -p "$work/results"
+        file=$work/results/domain.tsv
+    fi
     {
         printf 'point\tseed\tmetric\tvalue\n'
         while read -r line; do cat "$(part_of "$name" "$line")"; done < "$parts/$name/plan"
