@@ -50,6 +50,9 @@ scaling: $(B)/aligner                         ## step time and memory against co
 diff:                                         ## the one line between SFT and Aligner
 	@tests/one_line.sh
 
+docs:                                         ## pages and plots of the experiments from their numbers (docs/results)
+	@tests/results.sh
+
 loc:                                          ## lines of code and of comment, chapter by chapter
 	@tests/loc.sh
 
@@ -59,4 +62,4 @@ clean:                                        ## removes build/
 help:                                         ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
 
-.PHONY: all tests test portable asan bench scaling diff loc clean help
+.PHONY: all tests test portable asan bench scaling diff docs loc clean help

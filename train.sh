@@ -3,6 +3,8 @@
 #
 #   ./train.sh          everything that is not there yet (a few minutes on 2 cores); Ctrl-C loses nothing, the next call goes on
 #   ./train.sh quick    the same steps with far fewer of them, in build/quick: shows that it runs, not what it can do
+#   ./train.sh NAME     one of the paper's experiments (docs/experiments.md), to docs/results/NAME.md; `all`: every one of them;
+#                       `domain F.jsonl`: fine-tunes the trained Aligner on triples of your own; `quick NAME`: shows that it runs
 #
 # What it makes stands in build/: data/ (the miniature world), models/ (GGUF), exam/ (answers, corrections and the table).
 set -eu
@@ -11,8 +13,12 @@ export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"         # threads that wait give
 quick=0
 case "${1-}" in
     "") dir=build ;;
-    quick) dir=build/quick quick=1 ;;
-    *) echo "usage: ./train.sh [quick]" >&2; exit 2 ;;
+    quick)
+        if [ $# -gt 1 ]; then exec tests/experiments.sh "$@"; fi
+        dir=build/quick quick=1 ;;
+    resources | bound | twice | copyprior | steering | upstreams | warmup | correction | baselines | weak-to-strong | rounds | scale | domain | all)
+        exec tests/experiments.sh "$@" ;;
+    *) echo "usage: ./train.sh [quick] [NAME of an experiment | all | domain F.jsonl]" >&2; exit 2 ;;
 esac
 data=$dir/data models=$dir/models exam=$dir/exam
 mkdir -p "$models" "$exam"

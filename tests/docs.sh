@@ -6,6 +6,8 @@
 #   `make x`             a target of the Makefile (also behind four blanks, as a command to type)
 #   `./train.sh x`       an argument that train.sh takes
 #   `--option`           an option of aligner.c or of a program in tests/
+#
+# A page in docs/results must be what tests/results.sh makes of its numbers.
 cd "$(dirname "$0")/.." || exit 1
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
@@ -61,6 +63,12 @@ for page in docs/*.md; do
         grep -qF -e "\"$option\"" aligner.c tests/*.c
         result $? "$page" "there is no option $option"
     done
+done
+
+for numbers in docs/results/*.tsv; do
+    [ -f "$numbers" ] || continue
+    tests/results.sh page "$numbers" | cmp -s - "${numbers%.tsv}.md"
+    result $? "${numbers%.tsv}.md" "is not what its numbers give; run make docs"
 done
 
 echo "docs: $passed passed, $failed failed"
