@@ -19,7 +19,7 @@ about() {
     resources)
         title="What training takes" paper="Pages 2-4: for a 7B upstream DPO takes 1.125 and RLHF 2.25 times the Aligner's resources, for a 70B upstream 11.25 and 22.5 times. No formula is given."
         columns="bytes, mixed precision|ratio|ratio, 70B to 7B|bytes, here|bytes, measured|FLOP|tokens a step|us a token" plot="bytes, here|bytes, measured" style=bars axis="bytes a parameter"
-        note="The first three columns are the ledger of aligner.c, chapter 8: bytes of training state a parameter, with PPO's critic for RLHF, which gives the paper's factors. \"Here\" is the same for our f32 trainers, without a critic; \"measured\" is the peak of resident memory over the number of parameters, activations and program included. FLOP are counted, not measured: a parameter and trained token, 2 for a forward and 4 for a backward pass, frozen models and generation included. A plain DPO row is two sequences, so it has more tokens a step." ;;
+        note="The first three columns are the ledger of aligner.c, chapter 8: bytes of training state a parameter, with PPO's critic for RLHF, which gives the paper's factors. \"Here\" is the same for our f32 trainers, without a critic; \"measured\" is the peak of resident memory over the number of parameters, activations and program included. FLOP are counted, not measured: a parameter and trained token, 2 for a forward and 4 for a backward pass, frozen models and generation included. A row of DPO is two sequences, so it has more tokens a step. The times are those of one thread on a machine that was shared, and their intervals show it." ;;
     bound)
         title="Both sides of Eq. (3)" paper="Eq. (3), p. 3: - log pi'(y_c | x) is at most - log mu(y_c | y_o, x) - log pi(y_o | x); no measurement is printed."
         columns="left|right|slack|mass|violations" plot="left|right" style=lines x="steps of Eq. (4) after the warm-up" axis="nats an answer"
@@ -115,6 +115,7 @@ page() {
                     m = column[i]
                     if (!((p, m) in n)) { line = line " |"; continue }
                     v = mean(p, m); h = half(p, m)
+                    if (h == 0) { line = line " " sprintf("%.5g", v) " |"; continue }      # the same for all seeds
                     line = line " " shown(v, 0) (n[p, m] > 1 && h > 0 ? " ± " shown(h, v) : "") " |"
                 }
                 print line
