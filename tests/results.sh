@@ -172,12 +172,14 @@ draw() {
         echo "set ylabel \"$axis\" noenhanced"
         if [ "$style" = lines ]; then
             echo "set xlabel \"$x\" noenhanced"
+            echo "set autoscale xfix"
             echo "set offsets graph 0.03, graph 0.03, graph 0.05, graph 0.05"
             echo "plot for [i=0:$((n - 1))] '$tmp/curves' index i using 1:2:3 with yerrorlines lw 2 pt 7 ps 0.6 title columnheader(1)"
         else
             [ "$n" -gt 1 ] || echo "set key off"
             echo "set style fill solid 0.6 noborder"
-            echo "set xtics rotate by -40 noenhanced scale 0"
+            echo "set xtics rotate by 40 right noenhanced scale 0"
+            echo "set xrange [-0.6:$(awk '!/^$/ && !/^"/ { if ($1 > n) n = $1 } END { print n + 0.6 }' "$tmp/curves")]"
             echo "set boxwidth $(awk "BEGIN { print 0.8 / $n }")"
             echo "plot for [i=0:$((n - 1))] '$tmp/curves' index i using (\$1 + (i - ($n - 1) / 2.0) * 0.8 / $n):2:3:xticlabels(4) with boxerrorbars title columnheader(1)"
         fi
