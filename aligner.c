@@ -1286,7 +1286,7 @@ typedef struct {
 typedef struct {
     int T, n_out, longest;              // room: tokens, positions with logits, tokens of one example with its past
     bool training;
-    float *x;                           // [L + 1][T][C] the residual stream before each layer; in generation [2][T][C]
+    float *x;                           // [L + 1][T][C] the residual stream before each layer; in generation [T][C]
     float *mid;                         // [L][T][C]     ... after attention
     float *norm1, *norm2, *r1, *r2;     // [L][T][C], [L][T]
     float *qkv, *att, *stats;           // [L][T][(H + 2 H_kv) hs], [L][T][C], [L][T][H][2]
@@ -1402,10 +1402,11 @@ static void model_free(Model *m)
 // with logits of size one), matrices N(0, 1/(3 cols)): a sum of `cols` such terms has variance 1/3 of its input's, so
 // that many layers one after the other do not blow it up.
 //
-// One matrix is not drawn: in the last layer Wo = Wv^T, head by head. What a head reads there it then hands on nearly
-// as it was (Wv^T Wv is close to a multiple of the identity), and a tied classifier takes it for the same token:
-// wherever the last layer looks, it copies. What is left to learn is where to look, and copying is learnt several times
-// sooner (a mimetic initialisation: Trockman and Kolter, arXiv 2305.09828). A pretrained base model brings this along.
+// One matrix is not drawn: in the last layer Wo = Wv^T, head by head. What a head reads there it then hands on more
+// or less as it was (the mean of Wv^T Wv is a multiple of the identity), and a tied classifier takes it for the same
+// token: wherever the last layer looks, it copies. What is left to learn is where to look, and copying is learnt
+// several times sooner (a mimetic initialisation: Trockman and Kolter, arXiv 2305.09828). A pretrained base model
+// brings this along.
 static void model_init(Model *m, uint64_t seed)
 {
     for (size_t i = 0; i < m->n_tensors; i++) {
@@ -1540,16 +1541,20 @@ static Text read_value(File *f, Text key, uint32_t type)
 // Reads n keys. Those of the table go to h, whose other fields stay as they are; keys of other programs are skipped.
 static void read_header(File *f, uint64_t n, Header *h)
 {
+    enum { MOST = 1024 };               // llama.cpp's own files have a few dozen
     bool seen[N_KEYS] = { false };
+    CHECK(n <= MOST, "%s: %zu keys; at most %d were expected", f->path, (size_t)n, MOST);
+    Text *met = zalloc((size_t)n, sizeof *met);
     // Values are read in whatever order they come, which also finds the end of those that are not wanted.
-    while (n--) {
-        Text key = read_string(f);
+    for (size_t k = 0; k < n; k++) {
+        Text key = met[k] = read_string(f);
+        for (size_t j = 0; j < k; j++)
+            CHECK(!same(met[j], key), "%s: the key %.*s is there twice", f->path, SHOW(key));
         uint32_t type = read_u32(f);
         Text raw = read_value(f, key, type);
         int i = 0;
         while (i < N_KEYS && !same(key, text(KEY[i].key))) i++;
         if (i == N_KEYS) continue;
-        CHECK(!seen[i], "%s: the key %s is there twice", f->path, KEY[i].key);
         seen[i] = true;
         if (KEY[i].when == WRITTEN) continue;
         CHECK(type == KEY[i].type, "%s: %s has type %u, %u was expected", f->path, KEY[i].key, type, KEY[i].type);
@@ -1560,6 +1565,7 @@ static void read_header(File *f, uint64_t n, Header *h)
         CHECK(type != T_U32 || *(int *)to >= 0, "%s: %s is %u, which is too large", f->path, KEY[i].key,
               *(unsigned *)to);
     }
+    free(met);
     for (int i = 0; i < N_KEYS; i++)
         CHECK(seen[i] || KEY[i].when != REQUIRED, "%s: the key %s is missing; is it a model of the llama architecture?",
               f->path, KEY[i].key);
@@ -1824,7 +1830,7 @@ typedef struct {
 // Keys and values of the len positions read so far, in the matmul's panels: layer l at k + l * keys and v + l * values.
 typedef struct { float *k, *v; size_t keys, values; int len, capacity; } Cache;
 
-static size_t logits_ld(const Config *c) { return ((size_t)c->V + 7) / 8 * 8; }     // floats from one row to the next
+static size_t logits_ld(const Config *c) { return (size_t)round_up(c->V, 8); }      // floats from one row to the next
 
 // The arrays of Acts, for passes over T tokens with n_out logit rows, in examples of at most `longest` tokens (their
 // past included): what is it, where does it go, how many floats. Training keeps every layer's activations for the way
@@ -1918,7 +1924,7 @@ static void model_pack(Model *m)
 
 static void cache_alloc(Cache *k, const Config *c, int capacity)
 {
-    k->len = 0, k->capacity = (capacity + NR - 1) / NR * NR;
+    k->len = 0, k->capacity = round_up(capacity, NR);
     k->keys = (size_t)c->H_kv * key_panels(head_size(c), k->capacity);
     k->values = (size_t)c->H_kv * value_panels(head_size(c), k->capacity);
     k->k = zalloc((size_t)c->L, k->keys * sizeof(float));
