@@ -789,9 +789,15 @@ static void rmsnorm_backward(float *dx, float *dw, const float *dy, const float 
         for (int i = 0; i < C; i++) dxt[i] += r[t] * (dyt[i] * w[i] - xt[i] * m);
     }
     #pragma omp parallel for schedule(static)
-    for (int i0 = 0; i0 < C; i0 += 16)                  // a thread owns columns of dw and walks down the rows in order
-        for (int t = 0; t < T; t++)
-            for (int i = i0; i < i0 + 16 && i < C; i++) dw[i] += dy[(size_t)t * C + i] * x[(size_t)t * C + i] * r[t];
+    for (int i0 = 0; i0 < C; i0 += 16) {                // a thread owns columns of dw and walks down the rows in order
+        const float *dyt = dy + i0, *xt = x + i0;
+        float sum[16];                                  // in registers
+        int n = least(16, C - i0);
+        for (int i = 0; i < n; i++) sum[i] = dw[i0 + i];
+        for (int t = 0; t < T; t++, dyt += C, xt += C)
+            for (int i = 0; i < n; i++) sum[i] += dyt[i] * xt[i] * r[t];
+        for (int i = 0; i < n; i++) dw[i0 + i] = sum[i];
+    }
 }
 
 // Rotary position embedding, in place: in every head the pair (2i, 2i+1) of q and k turns by the angle pos *
@@ -855,8 +861,8 @@ static void softmax(float *x, int n, float *m, float *inv)
         for (int l = 0; l < LANES; l++) top[l] = x[i + l] > top[l] ? x[i + l] : top[l];
     float max = top[0];                                 // a local: for all that the compiler knows, *m may be in x
     for (int l = 1; l < LANES; l++) if (top[l] > max) max = top[l];
-    for (int i = 0; i < n8; i++) x[i] = exp_f32(x[i] - max);
-    for (int i = 0; i < n8; i += LANES) for (int l = 0; l < LANES; l++) s[l] += x[i + l];
+    for (int i = 0; i < n8; i += LANES)
+        for (int l = 0; l < LANES; l++) x[i + l] = exp_f32(x[i + l] - max), s[l] += x[i + l];
     const float scale = 1.0f / add_lanes(s);
     for (int i = 0; i < n8; i++) x[i] *= scale;
     *m = max, *inv = scale;
@@ -884,10 +890,11 @@ static void cross_entropy(float *logits, double *nll, const int *target, int n, 
        backward dX = dY W   and   dW += dY^T X.
    Three nested loops would do, but they load two numbers for each multiply-add and wait for memory. Here the work is
    cut so that each level of the machine holds what it repeats: a tile of 6 x 16 results lives in 12 of the 16 AVX2
-   registers; the 16-wide panel of B that it walks along (KC rows, 16 KB) lives in the L1 cache; MC rows of A live in
-   L2. Panels are copied ("packed") into the order in which the tile reads them. docs/speed.md derives the numbers. */
+   registers; the 16-wide panel of B that it walks along (at most KC rows, 20 KB) lives in the L1 cache; MC rows of A
+   live in L2. What the tile cannot read as it lies is first copied ("packed") into panels, in the order in which the
+   tile reads it. docs/speed.md derives the numbers. */
 
-enum { MR = 6, NR = 16, KC = 256, MC = 96 };
+enum { MR = 6, NR = 16, KC = 320, MC = 96, NC = 1024 };
 
 typedef struct { const float *p; ptrdiff_t row, col; } View;     // element (i, j) is p[i * row + j * col]
 
@@ -895,21 +902,22 @@ typedef struct { const float *p; ptrdiff_t row, col; } View;     // element (i, 
 static View from(View v, int i, int j) { v.p += i * v.row + j * v.col; return v; }
 static View transposed(View v) { return (View){ v.p, v.col, v.row }; }
 
-// c[mr][16] (+)= a[k][mr]^T b[k][16]. The one place with intrinsics; every sum runs over k in order, one fused
-// multiply-add each. mr is a constant where it is called, so that all r[i] become registers.
+// c[mr][16] (+)= a[mr][k] b[k][16], where a[i][p] is a[i * row + p * col]. The one place with intrinsics; every sum runs
+// over k in order, one fused multiply-add each. mr is a constant where it is called, so that all r[i] become registers.
 #if defined(__AVX2__) && defined(__FMA__) && !defined(PORTABLE)
 #include <immintrin.h>
 static inline __attribute__((always_inline))
-void tile(const int mr, int k, const float *a, const float *b, float *c, size_t ldc, bool add)
+void tile(const int mr, int k, const float *a, ptrdiff_t row, ptrdiff_t col, const float *b, float *c, size_t ldc,
+          bool add)
 {
     __m256 r[MR][2];
     for (int i = 0; i < mr; i++) r[i][0] = r[i][1] = _mm256_setzero_ps();
     for (int i = 0; i < mr; i++) __builtin_prefetch(c + i * ldc, 1), __builtin_prefetch(c + i * ldc + 15, 1);
-    for (int p = 0; p < k; p++, a += mr, b += NR) {
+    for (int p = 0; p < k; p++, a += col, b += NR) {
         __m256 b0 = _mm256_loadu_ps(b), b1 = _mm256_loadu_ps(b + 8);
         #pragma GCC unroll 6
         for (int i = 0; i < mr; i++) {
-            __m256 x = _mm256_broadcast_ss(a + i);
+            __m256 x = _mm256_broadcast_ss(a + i * row);
             r[i][0] = _mm256_fmadd_ps(x, b0, r[i][0]);
             r[i][1] = _mm256_fmadd_ps(x, b1, r[i][1]);
         }
@@ -936,12 +944,13 @@ static float fma_loop(long n)
     return _mm256_cvtss_f32(r[0]);
 }
 #else
-static inline void tile(const int mr, int k, const float *a, const float *b, float *c, size_t ldc, bool add)
+static inline void tile(const int mr, int k, const float *a, ptrdiff_t row, ptrdiff_t col, const float *b, float *c,
+                        size_t ldc, bool add)
 {
     float r[MR][NR] = { { 0 } };
-    for (int p = 0; p < k; p++, a += mr, b += NR)
+    for (int p = 0; p < k; p++, a += col, b += NR)
         for (int i = 0; i < mr; i++)
-            for (int j = 0; j < NR; j++) r[i][j] += a[i] * b[j];
+            for (int j = 0; j < NR; j++) r[i][j] += a[i * row] * b[j];
     for (int i = 0; i < mr; i++)
         for (int j = 0; j < NR; j++) c[i * ldc + j] = add ? r[i][j] + c[i * ldc + j] : r[i][j];
 }
@@ -961,92 +970,109 @@ static float fma_loop(long n)
 #endif
 
 // The rows x cols part of a tile of mr (6, or 1 for single tokens) x 16, for the edges of C. The tile itself is always
-// computed whole, so that a result has the same bits wherever the edges fall.
-static void tile_part(int mr, int rows, int cols, int k, const float *a, const float *b, float *c, size_t ldc, bool add)
+// computed whole, so that a result has the same bits wherever the edges fall. Of A, the numbers of a row are neighbours
+// (col is 1) or those of a column are (row is 1).
+static void tile_part(int mr, int rows, int cols, int k, View A, const float *b, float *c, size_t ldc, bool add)
 {
-    float edge[MR * NR];
-    bool whole = rows == mr && cols == NR;
-    if (mr == 1) tile(1, k, a, b, whole ? c : edge, whole ? ldc : NR, whole && add);
-    else tile(MR, k, a, b, whole ? c : edge, whole ? ldc : NR, whole && add);
+    float edge[MR * NR], *to = c;
+    size_t ld = ldc;
+    bool whole = rows == mr && cols == NR, sum = whole && add;
+    if (!whole) to = edge, ld = NR;
+    if (mr == 1) tile(1, k, A.p, 0, A.col, b, to, ld, sum);
+    else if (A.col == 1) tile(MR, k, A.p, A.row, 1, b, to, ld, sum);
+    else tile(MR, k, A.p, 1, A.col, b, to, ld, sum);
     for (int i = 0; i < rows && !whole; i++)
         for (int j = 0; j < cols; j++) c[i * ldc + j] = add ? edge[i * NR + j] + c[i * ldc + j] : edge[i * NR + j];
 }
 
-/* How a product is cut, for M = 12, N = 32: two panels of A with 6 rows each, two of B with 16 columns each, four
-   tiles. A panel of A is stored column after column, a panel of B row after row, so that the step from k to k + 1 reads
-   the next 6 and the next 16 floats:
+/* How a product is cut, for M = 12, N = 32: two rows of tiles, two panels of B with 16 columns each, four tiles. A panel
+   of B is stored row after row, so that the step from k to k + 1 reads the next 16 floats. Each thread packs what it
+   needs for itself: that costs less than waiting for one another.
 
-             B  |  0  |  1  |           for each block of KC rows of B       (adds to what the former blocks gave)
-                |     |     |               for each block of MC rows of A   (is packed, and stays in L2)
-       A    -----------------                   for each panel of B          (stays in L1)
-       0         | 00  | 01  |                      for each panel of A
-       1         | 10  | 11  |                          tile */
+             B  |  0  |  1  |           for each NC columns of B
+                |     |     |               for each block of rows of B       (adds to what the former blocks gave)
+       A    -----------------                   pack the block into panels
+       0         | 00  | 01  |                  for each MC rows of A         (stay in L2; are packed if need be)
+       1         | 10  | 11  |                      for each panel of B       (stays in L1)
+                                                        for each six rows of A
+                                                            tile */
 
 // Packs the first n rows and k columns of a view as panel[k][width]; what lies beyond n becomes zero.
 static void pack(float *panel, int width, View v, int n, int k)
 {
     if (n < width) memset(panel, 0, (size_t)k * width * sizeof *panel);
-    for (int p = 0; p < k; p++, panel += width, v.p += v.col)       // neighbours are copied by registers
-        if (v.row == 1 && n == NR) memcpy(panel, v.p, NR * sizeof *panel);
-        else if (v.row == 1 && n == MR) memcpy(panel, v.p, MR * sizeof *panel);
-        else for (int i = 0; i < n; i++) panel[i] = v.p[i * v.row];
+    if (v.row == 1 && n == NR)                                      // neighbours are copied by registers
+        for (int p = 0; p < k; p++) memcpy(panel + p * width, v.p + p * v.col, NR * sizeof *panel);
+    else if (v.row == 1 && n == MR)
+        for (int p = 0; p < k; p++) memcpy(panel + p * width, v.p + p * v.col, MR * sizeof *panel);
+    else
+        for (int p = 0; p < k; p++) for (int i = 0; i < n; i++) panel[p * width + i] = v.p[i * v.row + p * v.col];
 }
 
 // Panel number j of B: its columns [16 j, 16 j + 16), of the rows [p0, p0 + k).
-static void pack_b(float *block, View B, int p0, int k, int j, int N)
+static void pack_b(float *panel, View B, int p0, int k, int j, int N)
 {
-    pack(block + (size_t)j * k * NR, NR, transposed(from(B, p0, j * NR)), least(NR, N - j * NR), k);
+    pack(panel, NR, transposed(from(B, p0, j * NR)), least(NR, N - j * NR), k);
 }
 
-// The size in floats of a packed K x N matrix, and of what gemm packs of it at a time.
-static size_t packed_size(int K, int N) { return (size_t)K * (size_t)round_up(N, NR); }
-static size_t gemm_shared_size(int K, int N) { return packed_size(least(K, KC), N); }
+// K is cut into as few blocks as KC allows, and these are made equal: 352 = 176 + 176.
+static int block_rows(int K)
+{
+    int n = (K + KC - 1) / KC;
+    return n ? (K + n - 1) / n : 1;
+}
 
-// Packs the whole of B[K][N], block of KC rows after block, as gemm wants to find it.
+// The size in floats of a packed K x N matrix, and of what gemm packs of two matrices at a time.
+static size_t packed_size(int K, int N) { return (size_t)K * (size_t)round_up(N, NR); }
+enum { GEMM_SIZE = (NC + MC) * KC };
+
+// Packs the whole of B[K][N], panel after panel: packed[N/16][K][16].
 static void pack_all(float *packed, View B, int K, int N)
 {
-    #pragma omp parallel for schedule(static)
-    for (int j = 0; j < round_up(N, NR) / NR; j++)
-        for (int p0 = 0; p0 < K; p0 += KC) pack_b(packed + packed_size(p0, N), B, p0, least(K - p0, KC), j, N);
-}
-
-// All threads of a team wait for each other. A team of one may run inside a larger one, which must not wait.
-static void barrier(int size)
-{
-    if (size > 1) {
-        #pragma omp barrier
-    }
+    #pragma omp parallel for schedule(static) if ((long)K * N > 16384)
+    for (int j = 0; j < round_up(N, NR) / NR; j++) pack_b(packed + (size_t)j * K * NR, B, 0, K, j, N);
 }
 
 // The first of n things that thread `rank` of `size` does; the last one is in front of the next thread's first.
 static int share(int n, int rank, int size) { return (int)((long)n * rank / size); }
 
-// The share of thread `rank` of `size` in C (+)= A B. B is packed already where packed is given, else all threads pack
-// it into shared[KC x N]. mine[(MC + MR) x KC] is this thread's own. Results are cut by rows where C is tall, else by
-// panels; never along K, so that each sum is one thread's.
+// The share of thread `rank` of `size` in C (+)= A B. B may be packed already. own[GEMM_SIZE] is scratch memory of this
+// thread. Results are cut by rows where C is tall, else by panels; never along K, so that each sum is one thread's.
 static void gemm(int rank, int size, int M, int N, int K, View A, View B, const float *packed, float *C, size_t ldc,
-                 bool add, float *shared, float *mine)
+                 bool add, float *own)
 {
-    int panels = round_up(N, NR) / NR, mr = M == 1 ? 1 : MR, tiles = round_up(M, mr) / mr;
-    int p_from = share(panels, rank, size), p_to = share(panels, rank + 1, size);
+    int panels = round_up(N, NR) / NR, mr = M == 1 ? 1 : MR, tiles = round_up(M, mr) / mr, rows = block_rows(K);
     bool by_rows = tiles >= 2 * size;
-    int i_from = by_rows ? share(tiles, rank, size) * mr : 0, j_from = by_rows ? 0 : p_from;
-    int i_to = by_rows ? least(share(tiles, rank + 1, size) * mr, M) : M, j_to = by_rows ? panels : p_to;
-    for (int p0 = 0; p0 < K; p0 += KC, add = true) {    // blocks of K: the second and later ones add to the first
-        int k = least(K - p0, KC);
-        const float *block = packed ? packed + packed_size(p0, N) : shared;
-        for (int j = p_from; j < p_to && !packed; j++) pack_b(shared, B, p0, k, j, N);
-        if (!packed) barrier(size);
-        for (int i0 = i_from; i0 < i_to; i0 += MC) {
-            int m = least(i_to - i0, MC);
-            for (int i = 0; i < m; i += mr) pack(mine + (size_t)i * k, mr, from(A, i0 + i, p0), least(mr, m - i), k);
-            for (int j = j_from; j < j_to; j++)         // one panel of B stays in L1 for all tiles of the block of A
-                for (int i = 0; i < m; i += mr)
-                    tile_part(mr, least(mr, m - i), least(NR, N - j * NR), k, mine + (size_t)i * k,
-                              block + (size_t)j * k * NR, C + (size_t)(i0 + i) * ldc + (size_t)j * NR, ldc, add);
+    int i_from = by_rows ? share(tiles, rank, size) * mr : 0, j_from = by_rows ? 0 : share(panels, rank, size);
+    int i_to = by_rows ? least(share(tiles, rank + 1, size) * mr, M) : M;
+    int j_to = by_rows ? panels : share(panels, rank + 1, size);
+    float *own_b = own, *own_a = own + (size_t)NC * KC;
+    for (int j0 = j_from; j0 < j_to; j0 += NC / NR)
+        for (int p0 = 0; p0 < K; p0 += rows) {          // the second and later blocks add to the first
+            int k = least(K - p0, rows), j1 = least(j0 + NC / NR, j_to);
+            const float *b = packed ? packed + packed_size(K, j0 * NR) + (size_t)p0 * NR : own_b;
+            size_t next = (size_t)(packed ? K : k) * NR;                // from one panel to the next
+            for (int j = j0; j < j1 && !packed; j++) pack_b(own_b + (size_t)(j - j0) * next, B, p0, k, j, N);
+            for (int i0 = i_from; i0 < i_to; i0 += MC) {
+                // A tile's rows of A stay where they are, if all are there and cheap to read: along the row, or from a
+                // few lines that L1 keeps for the next tiles.
+                View a[MC / MR];
+                bool direct = A.col == 1 || (A.row == 1 && k <= 64);
+                int m = least(i_to - i0, MC);
+                for (int i = 0; i < m; i += mr) {
+                    View *v = &a[i / mr], panel = { own_a + (size_t)i * k, 1, mr };
+                    *v = from(A, i0 + i, p0);
+                    if (direct && m - i >= mr) continue;
+                    pack(own_a + (size_t)i * k, mr, *v, least(mr, m - i), k);
+                    *v = panel;
+                }
+                for (int j = j0; j < j1; j++)           // one panel of B stays in L1 for all tiles of the block of A
+                    for (int i = 0; i < m; i += mr)
+                        tile_part(mr, least(mr, m - i), least(NR, N - j * NR), k, a[i / mr],
+                                  b + (size_t)(j - j0) * next, C + (size_t)(i0 + i) * ldc + (size_t)j * NR, ldc,
+                                  add || p0);
+            }
         }
-        if (!packed) barrier(size);                     // nobody packs the next block while this one is being read
-    }
 }
 
 /* What the rest of the program calls. A layer is y = W x for each token, so X[T][K] holds a token in each row, W[N][K]
@@ -1054,8 +1080,8 @@ static void gemm(int rank, int size, int M, int N, int K, View A, View B, const 
    gradient on to what was in front; dW[n][k] = sum_t dY[t][n] X[t][k] is summed over all tokens. Training therefore
    costs three times a forward pass, about 6 operations for each weight and token. */
 
-// Scratch memory of the kernels: what all threads share, and a part for each thread.
-typedef struct { float *shared, *own; size_t own_size; } Scratch;
+// Scratch memory of the kernels: a part for each thread.
+typedef struct { float *own; size_t own_size; } Scratch;
 
 static float *own_scratch(const Scratch *s) { return s->own + (size_t)thread_rank() * s->own_size; }
 
@@ -1064,7 +1090,7 @@ static void matmul(const Scratch *s, float *C, size_t ldc, View A, View B, const
                    bool add)
 {
     #pragma omp parallel if ((double)M * N * K > 200e3)
-    gemm(thread_rank(), team_size(), M, N, K, A, B, packed, C, ldc, add, s->shared, own_scratch(s));
+    gemm(thread_rank(), team_size(), M, N, K, A, B, packed, C, ldc, add, own_scratch(s));
 }
 
 // Y[T][N] (+)= X[T][K] W[N][K]^T, where packed may hold W packed.
@@ -1081,7 +1107,7 @@ static void add_weight_gradient(const Scratch *s, float *dW, View dY, View X, co
     #pragma omp parallel if ((double)T * N * K > 200e3)
     for (const int *t = border; *t < T; t++)
         gemm(thread_rank(), team_size(), N, K, t[1] - t[0], from(transposed(dY), 0, *t), from(X, *t, 0), NULL, dW,
-             (size_t)K, true, s->shared, own_scratch(s));
+             (size_t)K, true, own_scratch(s));
 }
 
 // Y = X W^T:   dX (+)= dY W,   dW += dY^T X
@@ -1113,36 +1139,43 @@ static void cache_put(float *keys, float *values, int capacity, int j, const flo
     float *panel = keys + (size_t)(j / NR) * NR * hs;
     if (j % NR == 0) memset(panel, 0, (size_t)NR * hs * sizeof *panel);    // no garbage beside the last key
     for (int i = 0; i < hs; i++) panel[i * NR + j % NR] = k[i];
-    for (int i = 0; i < round_up(hs, NR); i++)
-        values[((size_t)(i / NR) * capacity + j) * NR + i % NR] = i < hs ? v[i] : 0;
+    for (int i = 0; i < hs; i += NR) {
+        float *row = values + ((size_t)(i / NR) * capacity + j) * NR;
+        for (int u = 0; u < NR; u++) row[u] = i + u < hs ? v[i + u] : 0;
+    }
 }
 
 // Queries [0, n) of one head, the first at position pos0, against keys and values [0, pos0 + n). q and out have rows
 // q_ld and out_ld apart; stats[.][2] (every stats_ld floats) receives max and 1/sum of each softmax. own: scratch of
-// this thread, for mr queries at a time: qa[hs][mr] q / sqrt(hs), s[mr][longest] scores, pa[keys][mr] their softmax.
+// this thread, for mr queries at a time: s[mr][longest] scores and then their softmax, last[mr][hs] the last queries.
 static void attend(float *out, int out_ld, float *stats, int stats_ld, const float *q, int q_ld, const float *keys,
                    const float *values, int capacity, int n, int pos0, int hs, float *own)
 {
     int longest = round_up(pos0 + n, NR), mr = n == 1 ? 1 : MR;
-    float *qa = own, *s = qa + MR * hs, *pa = s + (size_t)MR * longest, scale = 1.0f / sqrtf((float)hs);
+    float *s = own, *last = s + (size_t)MR * longest, scale = 1.0f / sqrtf((float)hs);
     for (int i0 = 0; i0 < n; i0 += mr) {
         int rows = least(n - i0, mr), n_keys = pos0 + i0 + rows;
-        // s = q . k / sqrt(hs), for 16 keys at a time
-        for (int p = 0; p < hs; p++)
-            for (int u = 0; u < mr; u++) qa[p * mr + u] = u < rows ? q[(size_t)(i0 + u) * q_ld + p] * scale : 0;
+        View Q = { q + (size_t)i0 * q_ld, q_ld, 1 }, P = { s, longest, 1 };
+        if (rows < mr) {                                // a tile reads six rows, and behind the last query there is none
+            memset(last, 0, (size_t)mr * hs * sizeof *last);
+            for (int u = 0; u < rows; u++) memcpy(last + u * hs, Q.p + u * Q.row, (size_t)hs * sizeof *last);
+            Q = (View){ last, hs, 1 };
+        }
+        // s = q . k, for 16 keys at a time
         for (int j = 0; j < n_keys; j += NR)
-            tile_part(mr, mr, NR, hs, qa, keys + (size_t)j * hs, s + j, (size_t)longest, false);
-        // p = softmax(s) over the keys that each query may see; zero behind them, so that the tile may add them all
+            tile_part(mr, mr, NR, hs, Q, keys + (size_t)j * hs, s + j, (size_t)longest, false);
+        // p = softmax(s / sqrt(hs)) over the keys that each query may see; zero behind them: the tile may add them all
         for (int u = 0; u < mr; u++) {
             float *su = s + (size_t)u * longest, m, inv;
             int seen = u < rows ? pos0 + i0 + u + 1 : 0;                // causal: itself and what came before
+            for (int j = 0; j < seen; j++) su[j] *= scale;
             if (seen) softmax(su, seen, &m, &inv);
             if (seen && stats) stats[(size_t)(i0 + u) * stats_ld] = m, stats[(size_t)(i0 + u) * stats_ld + 1] = inv;
-            for (int j = 0; j < n_keys; j++) pa[j * mr + u] = j < seen ? su[j] : 0;
+            for (int j = seen; j < n_keys; j++) su[j] = 0;
         }
         // o = p V, 16 columns of V at a time
         for (int d = 0; d < hs; d += NR)
-            tile_part(mr, rows, least(NR, hs - d), n_keys, pa, values + (size_t)d * capacity,
+            tile_part(mr, rows, least(NR, hs - d), n_keys, P, values + (size_t)d * capacity,
                       out + (size_t)i0 * out_ld + d, (size_t)out_ld, false);
     }
 }
@@ -1180,7 +1213,7 @@ static void attention(const Scratch *scratch, float *out, float *stats, const fl
    P is computed again from the saved max and 1/sum, QB queries at a time, so that memory grows with T and not with T^2
    (the idea of FlashAttention, arXiv 2205.14135). */
 
-enum { QB = 48 };
+enum { QB = 24 };
 
 // m rows of P (holding q . k) and dS (holding dP) become what their names say; query u is number i0 + u.
 static void softmax_backward(float *P, float *dS, int ld, const float *dO, const float *O, int C, const float *stats,
@@ -1205,27 +1238,29 @@ static void attention_backward(const Scratch *scratch, float *dqkv, const float 
     #pragma omp parallel for schedule(dynamic, 1)
     for (int job = 0; job < n_examples * a.H_kv; job++) {
         int e = job / a.H_kv, g = job % a.H_kv, t0 = start[e], n = start[e + 1] - t0, ld = round_up(n, NR);
-        size_t shared_s = gemm_shared_size(a.hs, n), shared_o = gemm_shared_size(n, a.hs);
-        float *P = own_scratch(scratch), *dS = P + (size_t)QB * ld, *shared = dS + (size_t)QB * ld;
-        float *mine = shared + (shared_s > shared_o ? shared_s : shared_o);
+        size_t packed = packed_size(a.hs, n);
+        float *Kt = own_scratch(scratch), *Vt = Kt + packed, *P = Vt + packed, *dS = P + (size_t)QB * ld;
+        float *own = dS + (size_t)QB * ld;
         size_t k0 = (size_t)t0 * a.ld + (size_t)(a.H + g) * a.hs, v0 = k0 + (size_t)a.H_kv * a.hs;
         View K = { qkv + k0, a.ld, 1 }, V = { qkv + v0, a.ld, 1 };
-        // dK and dV are sums over heads and blocks of queries: they start at zero, while dQ is written once
-        for (int j = 0; j < n; j++) {
-            memset(dqkv + k0 + (size_t)j * a.ld, 0, (size_t)a.hs * sizeof *dqkv);
-            memset(dqkv + v0 + (size_t)j * a.ld, 0, (size_t)a.hs * sizeof *dqkv);
+        for (int j = 0; j < ld / NR; j++) {             // both are read by every block of queries of every head
+            pack_b(Kt + (size_t)j * a.hs * NR, transposed(K), 0, a.hs, j, n);
+            pack_b(Vt + (size_t)j * a.hs * NR, transposed(V), 0, a.hs, j, n);
         }
+        // dK and dV are sums over heads and blocks of queries. The first block, which writes instead of adding, is the
+        // last one of the text: it sees all keys.
+        bool add = false;
         for (int h = g * group; h < (g + 1) * group; h++)
-            for (int i0 = 0; i0 < n; i0 += QB) {
+            for (int i0 = (n - 1) / QB * QB; i0 >= 0; i0 -= QB, add = true) {
                 int m = least(n - i0, QB), keys = i0 + m;               // no query of the block sees more keys
                 size_t t = (size_t)(t0 + i0), q0 = t * a.ld + (size_t)h * a.hs, o0 = t * C + (size_t)h * a.hs;
                 View Q = { qkv + q0, a.ld, 1 }, dO = { dout + o0, C, 1 }, Pv = { P, ld, 1 }, dSv = { dS, ld, 1 };
-                gemm(0, 1, m, keys, a.hs, Q, transposed(K), NULL, P, (size_t)ld, false, shared, mine);
-                gemm(0, 1, m, keys, a.hs, dO, transposed(V), NULL, dS, (size_t)ld, false, shared, mine);
+                gemm(0, 1, m, keys, a.hs, Q, transposed(K), Kt, P, (size_t)ld, false, own);
+                gemm(0, 1, m, keys, a.hs, dO, transposed(V), Vt, dS, (size_t)ld, false, own);
                 softmax_backward(P, dS, ld, dO.p, out + o0, C, stats + (t * a.H + (size_t)h) * 2, 2 * a.H, m, i0, a.hs);
-                gemm(0, 1, m, a.hs, keys, dSv, K, NULL, dqkv + q0, (size_t)a.ld, false, shared, mine);
-                gemm(0, 1, keys, a.hs, m, transposed(dSv), Q, NULL, dqkv + k0, (size_t)a.ld, true, shared, mine);
-                gemm(0, 1, keys, a.hs, m, transposed(Pv), dO, NULL, dqkv + v0, (size_t)a.ld, true, shared, mine);
+                gemm(0, 1, m, a.hs, keys, dSv, K, NULL, dqkv + q0, (size_t)a.ld, false, own);
+                gemm(0, 1, keys, a.hs, m, transposed(dSv), Q, NULL, dqkv + k0, (size_t)a.ld, add, own);
+                gemm(0, 1, keys, a.hs, m, transposed(Pv), dO, NULL, dqkv + v0, (size_t)a.ld, add, own);
             }
     }
 }
@@ -1234,9 +1269,9 @@ static void attention_backward(const Scratch *scratch, float *dqkv, const float 
 // takes on its way forward, or attention_backward, or gemm for itself; the last is part of the second.
 static size_t own_scratch_size(int hs, int n)
 {
-    size_t ld = (size_t)round_up(n, NR), s = gemm_shared_size(hs, n), o = gemm_shared_size(n, hs);
-    size_t forward = key_panels(hs, n) + value_panels(hs, n) + MR * ((size_t)hs + 2 * ld);
-    size_t backward = 2 * QB * ld + (s > o ? s : o) + (size_t)(MC + MR) * KC;
+    size_t ld = (size_t)round_up(n, NR);
+    size_t forward = key_panels(hs, n) + value_panels(hs, n) + MR * ((size_t)hs + ld);
+    size_t backward = 2 * packed_size(hs, n) + 2 * QB * ld + GEMM_SIZE;
     return forward > backward ? forward : backward;
 }
 
@@ -1830,20 +1865,21 @@ typedef struct {
 // Keys and values of the len positions read so far, in the matmul's panels: layer l at k + l * keys and v + l * values.
 typedef struct { float *k, *v; size_t keys, values; int len, capacity; } Cache;
 
-static size_t logits_ld(const Config *c) { return (size_t)round_up(c->V, 8); }      // floats from one row to the next
+// Floats from one row of logits to the next. The 16 keep rows from being a power of two apart: a column of such rows would
+// fall into a few sets of the cache.
+static size_t logits_ld(const Config *c) { return (size_t)round_up(c->V, LANES) + NR; }
 
 // The arrays of Acts, for passes over T tokens with n_out logit rows, in examples of at most `longest` tokens (their
 // past included): what is it, where does it go, how many floats. Training keeps every layer's activations for the way
 // back, and that is where its memory goes: with as many key/value heads as heads, L T (8 C + 3 F) floats and a little.
 // Generation keeps those of one layer.
 typedef struct { const char *name; float **p; size_t n; } Array;
-enum { N_ARRAYS = 20 };
+enum { N_ARRAYS = 19 };
 
 static void acts_plan(Array array[N_ARRAYS], Acts *a, const Config *c, int T, int n_out, int longest, bool training)
 {
     size_t t = (size_t)T, o = (size_t)n_out, C = (size_t)c->C, F = (size_t)c->F, Q = (size_t)qkv_dim(c);
     size_t Lt = training ? (size_t)c->L * t : t, big = 2 * F > Q ? 2 * F : Q;
-    size_t widest = (size_t)c->V > big ? (size_t)c->V : big;
     a->scratch.own_size = (own_scratch_size(head_size(c), longest) + 1023) / 1024 * 1024;
     Array all[N_ARRAYS] = {
         { "residual stream", &a->x, (training ? Lt + t : t) * C }, { "behind attention", &a->mid, Lt * C },
@@ -1855,7 +1891,6 @@ static void acts_plan(Array array[N_ARRAYS], Acts *a, const Config *c, int T, in
         { "roots of it", &a->r, o }, { "logits", &a->logits, o * logits_ld(c) },
         { "gradient, stream", &a->dx, training ? t * C : 0 }, { "gradient, wide", &a->dbig, training ? t * big : 0 },
         { "gradient, narrow", &a->dsmall, training ? (t > o ? t : o) * C : 0 },
-        { "panels, shared", &a->scratch.shared, KC * (widest + NR) },  // of the matmul: B's, and a thread's own memory
         { "scratch of threads", &a->scratch.own, (size_t)max_threads() * a->scratch.own_size } };
     for (int i = 0; i < N_ARRAYS; i++) array[i] = all[i], array[i].n = (all[i].n + 15) / 16 * 16;  // whole cache lines
 }
@@ -2025,7 +2060,7 @@ static double loss_sum(Model *m, const Batch *b, double *nll, int n_total)
    bits; so the order is the same always, cut or not: a batch falls into units, whole examples of at most UNIT tokens
    together (or one longer example), each weight adds up a unit at a time, and parts are made of whole units. */
 
-enum { UNIT = 512 };
+enum { UNIT = 512, MICRO_TOKENS = 1024 };       // of a unit at most; computed at a time, unless --micro-tokens
 
 // The first example behind the unit that begins with example e. It depends on nothing in front of e, so a part of a
 // batch that begins with a unit has the units of the whole.
@@ -4687,7 +4722,7 @@ static Figure bench_train(Bench *b, const struct Shape *s, bool aligner_rows)
     }
     double *nll = zalloc((size_t)batch.T, sizeof *nll), begin, sum = 0;
     Progress p = { .m = zalloc(m.n_params, sizeof(float)), .v = zalloc(m.n_params, sizeof(float)) };
-    int room = batch.T < 8192 ? batch.T : 8192;
+    int room = least(batch.T, MICRO_TOKENS);
     m.grads = zalloc(m.n_params, sizeof(float));
     batch_alloc(&part, room, n, room), acts_reserve(&m, room, room, longest, true);
     for (i = -1, begin = seconds(); i < 0 || more_samples(i, begin); i++) {             // the first one warms up
@@ -4835,7 +4870,7 @@ static void run_bench(const Options *o)
 int main(int argc, char **argv)
 {
     Options o = { .how = GREEDY, .samples = 4,
-                  .train = { .dim = 128, .layers = 3, .heads = 4, .context = 256, .batch = 16, .micro_tokens = 8192,
+                  .train = { .dim = 128, .layers = 3, .heads = 4, .context = 256, .batch = 16, .micro_tokens = MICRO_TOKENS,
                              .lr = 1e-3, .lr_warmup = 0.03, .clip = 1.0, .adam_eps = 1e-8, .seed = 1, .beta = 0.1,
                              .kl = 0.02 } };
     parse_options(&o, argc, argv);

@@ -367,10 +367,10 @@ static void steering(void)
     toy_model(&m, 32, 2, 1);
     toy_train(&m);
     Row r = aligner(&m, toy(0));
-    int V8 = (int)logits_ld(&m.c), L = m.c.L, C = m.c.C;
+    int ld = (int)logits_ld(&m.c), L = m.c.L, C = m.c.C;
     batch_alloc(&b, TOY_CONTEXT, 1, TOY_CONTEXT), batch_add(&b, &r);
     acts_reserve(&m, TOY_CONTEXT, TOY_CONTEXT, TOY_CONTEXT, true);
-    size_t n = (size_t)b.n_out * (size_t)V8;
+    size_t n = (size_t)b.n_out * (size_t)ld;
     float *plain = zalloc(n, sizeof *plain), *steer = zalloc((size_t)(L * C), sizeof *steer);
     forward(&m, &b, NULL), copy_floats(plain, m.acts.logits, n);
     m.steer = steer;

@@ -55,7 +55,7 @@ static double f_attention(void)
 static void small_kernels(void)
 {
     static const int sizes[] = { 2, 8, 19, 70 };
-    Scratch s = { zalloc(KC * (128 + NR), sizeof(float)), NULL, (MC + MR) * KC };
+    Scratch s = { NULL, GEMM_SIZE };
     s.own = zalloc((size_t)max_threads() * s.own_size, sizeof(float));
     for (int i = 0; i < 4; i++) {
         float r[8], *angle = zalloc(256 * 8, sizeof *angle);
@@ -108,7 +108,7 @@ static void small_kernels(void)
             for (int j = 0; j < C; j++) OK((x[t * N + j] < 0) == (j == pos[t]), "only the target's logit is pushed up");
         free(angle);
     }
-    free(s.shared), free(s.own);
+    free(s.own);
 }
 
 // Examples of the given lengths, packed: on both sides of NR = 16 and of QB = 48.
@@ -120,7 +120,7 @@ static void attention_kernel(int H, int H_kv, int hs)
     heads = (Heads){ H, H_kv, hs, (H + 2 * H_kv) * hs };
     int width = H * hs, ld = heads.ld;
     float *stats = zalloc((size_t)(T * H * 2), sizeof *stats);
-    Scratch s = { NULL, NULL, own_scratch_size(hs, 113) };
+    Scratch s = { NULL, own_scratch_size(hs, 113) };
     s.own = zalloc((size_t)max_threads() * s.own_size, sizeof(float));
     fill(X, x, T * ld, 2), fill(U, u, T * width, 1);
     attention(&s, y, stats, x, heads, start, n_examples, NULL, NULL, 0, 0);

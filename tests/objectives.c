@@ -79,7 +79,8 @@ static void losses(Model *m, const Row *r, double *nll, float *logits)
     batch_add(&b, r);
     acts_reserve(m, TOY_CONTEXT, TOY_CONTEXT, TOY_CONTEXT, true);
     forward(m, &b, NULL);
-    if (logits) copy_floats(logits, m->acts.logits, (size_t)((m->c.V + 7) / 8 * 8 * b.n_out));
+    for (size_t i = 0, V = (size_t)m->c.V; logits && i < (size_t)b.n_out; i++)
+        copy_floats(logits + i * V, m->acts.logits + i * logits_ld(&m->c), V);
     loss_sum(m, &b, nll, b.n_out);
     batch_free(&b);
 }

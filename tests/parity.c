@@ -46,11 +46,10 @@ static void compare_case(int number)
     memcpy(m.params, next_floats(m.n_params), m.n_params * 4);
 
     double *nll = zalloc((size_t)T, sizeof *nll), d = 0;
-    int V8 = (c.V + 7) / 8 * 8;
     forward(&m, &b, NULL);
     const float *logits = next_floats((size_t)b.n_out * (size_t)c.V), *loss = next_floats(1), *grads = next_floats(m.n_params), *losses = next_floats(10);
     const float *after = next_floats(m.n_params);
-    for (int i = 0; i < b.n_out; i++) d = fmax(d, difference(m.acts.logits + (size_t)i * (size_t)V8, logits + (size_t)i * (size_t)c.V, (size_t)c.V));
+    for (int i = 0; i < b.n_out; i++) d = fmax(d, difference(m.acts.logits + (size_t)i * logits_ld(&c), logits + (size_t)i * (size_t)c.V, (size_t)c.V));
     OK(d < 1e-5, "case %d: logits differ by %g", number, d);
     double ours = loss_sum(&m, &b, nll, b.n_out) / b.n_out;
     OK(fabs(ours - (double)*loss) < 1e-6 * fabs((double)*loss), "case %d: loss %.8f, PyTorch %.8f", number, ours, (double)*loss);

@@ -104,14 +104,14 @@ static void packed(void)
     Batch all, one;
     double nll[256], together, sum = 0, worst = 0, size = 0;
     toy_model(&m, 32, 2, 5);
-    size_t V8 = (size_t)(m.c.V + 7) / 8 * 8, at = 0;
+    size_t ld = logits_ld(&m.c), at = 0;
     batch_alloc(&all, 1024, 6, 256), batch_alloc(&one, 128, 1, 128);
     for (int i = 0; i < 6; i++) batch_add(&all, &r.row[i]);
     acts_reserve(&m, all.T, all.n_out, TOY_CONTEXT, true);
     m.grads = zalloc(m.n_params, sizeof(float));
-    float *logits = zalloc((size_t)all.n_out * V8, sizeof *logits), *grads = zalloc(m.n_params, sizeof *grads);
+    float *logits = zalloc((size_t)all.n_out * ld, sizeof *logits), *grads = zalloc(m.n_params, sizeof *grads);
     forward(&m, &all, NULL);
-    copy_floats(logits, m.acts.logits, (size_t)all.n_out * V8);
+    copy_floats(logits, m.acts.logits, (size_t)all.n_out * ld);
     together = loss_sum(&m, &all, nll, all.n_out);
     backward(&m, &all);
     copy_floats(grads, m.grads, m.n_params);
@@ -121,7 +121,7 @@ static void packed(void)
         batch_add(&one, &r.row[i]);
         forward(&m, &one, NULL);
         for (int j = 0; j < one.n_out; j++, at++)
-            OK(!memcmp(logits + at * V8, m.acts.logits + (size_t)j * V8, (size_t)m.c.V * 4), "row %d, logits %d", i, j);
+            OK(!memcmp(logits + at * ld, m.acts.logits + (size_t)j * ld, (size_t)m.c.V * 4), "row %d, logits %d", i, j);
         sum += loss_sum(&m, &one, nll, all.n_out);
         backward(&m, &one);
     }
