@@ -216,7 +216,7 @@ new="--tokenizer $mini/tokenizer.bin --prompt short --tied --context 256 --layer
 run="--tokens 512 --adam-eps 1e-4"
 fast="$run --lr 4e-3"
 pairs="--batch 16 --adam-eps 1e-4"
-tiny="--dim 64 --heads 2"
+tiny="--dim 64 --heads 4"
 
 # train_to MODEL OBJECTIVE OPTIONS...: trains it unless it is there; an interrupted run is resumed.
 train_to() {
@@ -248,7 +248,7 @@ make_upstream() {
     train_to "$own/upstream-$1.gguf" sft $new $tiny --data "$mini/upstream.jsonl" $fast --steps "$(steps 400 30)" --seed "$1"
 }
 make_strong() {
-    train_to "$own/strong-$1.gguf" sft $new --dim 128 --heads 4 --data "$mini/upstream.jsonl" $run --lr 3e-3 \
+    train_to "$own/strong-$1.gguf" sft $new --dim 128 --heads 8 --data "$mini/upstream.jsonl" $run --lr 3e-3 \
         --steps "$(steps 400 20)" --seed "$1"
 }
 make_aligner() { residual "$own/aligner-$1.gguf" "$1" "$mini/train.jsonl" "$(steps 500 20)" "$(steps 1500 30)" $tiny; }
@@ -502,7 +502,7 @@ prepare_scale() { prepare_mini; }
 plan_scale() { for w in 32 64 128; do for rows in 1000 3000 8000; do each "$w $rows"; done; done; }
 job_scale() {
     awk -v n="$2" 'NR <= n' "$mini/train.jsonl" > "$tmp/train.jsonl"
-    residual "$tmp/mu.gguf" "$3" "$tmp/train.jsonl" "$(steps 500 10)" "$(steps 1500 15)" --dim "$1" --heads $(( $1 / 32 ))
+    residual "$tmp/mu.gguf" "$3" "$tmp/train.jsonl" "$(steps 500 10)" "$(steps 1500 15)" --dim "$1" --heads $(( $1 / 16 ))
     aligner correct "$tmp/mu.gguf" "$mini/exam.jsonl" > "$tmp/out.jsonl"
     judged "$tmp/out.jsonl" "$tmp/flat"
     verdict "$1/$2" "$3" "$tmp/flat" all

@@ -1689,10 +1689,14 @@ static void make_row(Rng *r, Kind kind, const Speaker *sp, bool held, bool good_
     row->heldout = held_out(t, row->meaning);
 }
 
+/* Does one question in four ask about a notice? In training it does: reading takes more examples than any fact. */
+static bool more_notices;
+
 /* Kinds by share: facts are the bulk, sums a small family of their own. */
 static Kind draw_kind(Rng *r)
 {
     int x = below(r, 1000);
+    if (more_notices) return x < 440 ? FACT : x < 470 ? SUM : x < 610 ? REQUEST : x < 860 ? NOTICE : x < 945 ? UNKNOWN : TALK;
     return x < 530 ? FACT : x < 565 ? SUM : x < 745 ? REQUEST : x < 855 ? NOTICE : x < 945 ? UNKNOWN : TALK;
 }
 
@@ -2197,7 +2201,7 @@ static void close_file(FILE *f, const char *name)
 
 enum {
     CORPUS_ROWS = 20000,
-    TRAIN_ROWS = 40000,
+    TRAIN_ROWS = 80000,
     IDENTITY_ROWS = 40000,
     UPSTREAM_ROWS = 30000,
     SEEN_ROWS = 1400,
@@ -2435,6 +2439,7 @@ static void cmd_make(const char *dir, const char *tokenizer)
     FILE *f = open_in(dir, "train.jsonl", "wb");
     share_good = 36;
     share_own = 50;
+    more_notices = true;
     load_judge();
     for (int i = 0; i < TRAIN_ROWS; i++) {
         int sort = below(&r, 100);
@@ -2452,6 +2457,7 @@ static void cmd_make(const char *dir, const char *tokenizer)
     close_file(f, "train.jsonl");
     share_good = 49;
     share_own = 0;
+    more_notices = false;
 
     f = open_in(dir, "identity.jsonl", "wb");
     for (int i = 0; i < IDENTITY_ROWS; i++) {
