@@ -902,8 +902,9 @@ typedef struct { const float *p; ptrdiff_t row, col; } View;     // element (i, 
 static View from(View v, int i, int j) { v.p += i * v.row + j * v.col; return v; }
 static View transposed(View v) { return (View){ v.p, v.col, v.row }; }
 
-// c[mr][16] (+)= a[mr][k] b[k][16], where a[i][p] is a[i * row + p * col]. The one place with intrinsics; every sum runs
-// over k in order, one fused multiply-add each. mr is a constant where it is called, so that all r[i] become registers.
+// c[mr][16] (+)= a[mr][k] b[k][16], where a[i][p] is a[i * row + p * col]. The one place with intrinsics; every sum
+// runs over k in order, one fused multiply-add each. mr is a constant where it is called, so that all r[i] become
+// registers.
 #if defined(__AVX2__) && defined(__FMA__) && !defined(PORTABLE)
 #include <immintrin.h>
 static inline __attribute__((always_inline))
@@ -985,9 +986,9 @@ static void tile_part(int mr, int rows, int cols, int k, View A, const float *b,
         for (int j = 0; j < cols; j++) c[i * ldc + j] = add ? edge[i * NR + j] + c[i * ldc + j] : edge[i * NR + j];
 }
 
-/* How a product is cut, for M = 12, N = 32: two rows of tiles, two panels of B with 16 columns each, four tiles. A panel
-   of B is stored row after row, so that the step from k to k + 1 reads the next 16 floats. Each thread packs what it
-   needs for itself: that costs less than waiting for one another.
+/* How a product is cut, for M = 12, N = 32: two rows of tiles, two panels of B with 16 columns each, four tiles. A
+   panel of B is stored row after row, so that the step from k to k + 1 reads the next 16 floats. Each thread packs what
+   it needs for itself: that costs less than waiting for one another.
 
              B  |  0  |  1  |           for each NC columns of B
                 |     |     |               for each block of rows of B       (adds to what the former blocks gave)
@@ -1156,7 +1157,7 @@ static void attend(float *out, int out_ld, float *stats, int stats_ld, const flo
     for (int i0 = 0; i0 < n; i0 += mr) {
         int rows = least(n - i0, mr), n_keys = pos0 + i0 + rows;
         View Q = { q + (size_t)i0 * q_ld, q_ld, 1 }, P = { s, longest, 1 };
-        if (rows < mr) {                                // a tile reads six rows, and behind the last query there is none
+        if (rows < mr) {                // a tile reads six rows; behind the last query there may be none to read
             memset(last, 0, (size_t)mr * hs * sizeof *last);
             for (int u = 0; u < rows; u++) memcpy(last + u * hs, Q.p + u * Q.row, (size_t)hs * sizeof *last);
             Q = (View){ last, hs, 1 };
@@ -1297,7 +1298,7 @@ static size_t own_scratch_size(int hs, int n)
        output_norm   [C]          output    [V][C]        the head; absent where it is tied to token_embd
 
    A model so has  V C (1 if tied, else 2) + L C (2 C + 2 kv + 3 F + 2) + C  weights: for the Aligner of train.sh, with
-   V 3072, C 128, L 3, H = H_kv = 4, F 352 and a tied head, that makes 996,224, of which the embedding has 40 %. */
+   V 3072, C 128, L 3, H = H_kv = 8, F 352 and a tied head, that makes 996,224, of which the embedding has 40 %. */
 
 typedef struct {
     int V, C, L, H, H_kv, F, context;   // vocabulary, dim, layers, heads, key/value heads, hidden, longest example
@@ -1865,8 +1866,8 @@ typedef struct {
 // Keys and values of the len positions read so far, in the matmul's panels: layer l at k + l * keys and v + l * values.
 typedef struct { float *k, *v; size_t keys, values; int len, capacity; } Cache;
 
-// Floats from one row of logits to the next. The 16 keep rows from being a power of two apart: a column of such rows would
-// fall into a few sets of the cache.
+// Floats from one row of logits to the next. The 16 keep rows from being a power of two apart: a column of such rows
+// would fall into a few sets of the cache.
 static size_t logits_ld(const Config *c) { return (size_t)round_up(c->V, LANES) + NR; }
 
 // The arrays of Acts, for passes over T tokens with n_out logit rows, in examples of at most `longest` tokens (their
@@ -4870,7 +4871,8 @@ static void run_bench(const Options *o)
 int main(int argc, char **argv)
 {
     Options o = { .how = GREEDY, .samples = 4,
-                  .train = { .dim = 128, .layers = 3, .heads = 4, .context = 256, .batch = 16, .micro_tokens = MICRO_TOKENS,
+                  .train = { .dim = 128, .layers = 3, .heads = 4, .context = 256, .batch = 16,
+                             .micro_tokens = MICRO_TOKENS,
                              .lr = 1e-3, .lr_warmup = 0.03, .clip = 1.0, .adam_eps = 1e-8, .seed = 1, .beta = 0.1,
                              .kl = 0.02 } };
     parse_options(&o, argc, argv);
