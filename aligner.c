@@ -4723,7 +4723,7 @@ static Figure bench_train(Bench *b, const struct Shape *s, bool aligner_rows)
     }
     double *nll = zalloc((size_t)batch.T, sizeof *nll), begin, sum = 0;
     Progress p = { .m = zalloc(m.n_params, sizeof(float)), .v = zalloc(m.n_params, sizeof(float)) };
-    int room = least(batch.T, MICRO_TOKENS);
+    int room = least(batch.T, longest > MICRO_TOKENS ? longest : MICRO_TOKENS);
     m.grads = zalloc(m.n_params, sizeof(float));
     batch_alloc(&part, room, n, room), acts_reserve(&m, room, room, longest, true);
     for (i = -1, begin = seconds(); i < 0 || more_samples(i, begin); i++) {             // the first one warms up

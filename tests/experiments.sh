@@ -627,8 +627,8 @@ job_rounds() {
     done
 }
 
-# domain. The trained Aligner, fine-tuned on a domain's own triples; before and after on a tenth that it did not see (another
-# tenth for each seed), and on the world, which it may forget.
+# domain. The trained Aligner, fine-tuned on a domain's own triples, alone or mixed with the world's; before and after on a tenth
+# that it did not see (another tenth for each seed), and on the world, which it may forget.
 prepare_domain() {
     prepare_big
     mkdir -p "$work/domain"
@@ -647,19 +647,23 @@ job_domain() {
             print > (at[x] * 7919 % 10007 % 10 == seed % 10 ? held : rest)
         }' "$work/domain/$1.jsonl"
     [ -s "$tmp/held.jsonl" ] || die "too few questions: a tenth of them is held out"
-    train_to "$tmp/tuned.gguf" aligner --init "$big" --data "$tmp/rows.jsonl" $run --lr 1e-3 --steps "$(steps 150 5)" --seed "$2"
+    n=$(( $(wc -l < "$data/train.jsonl") / $(wc -l < "$tmp/rows.jsonl") ))
+    every $(( n > 1 ? n : 1 )) "$2" "$data/train.jsonl" | cat "$tmp/rows.jsonl" - > "$tmp/mixed.jsonl"
+    for rows in rows mixed; do                          # as many of the world's rows as the domain has: what it costs to forget
+        train_to "$tmp/$rows.gguf" aligner --init "$big" --data "$tmp/$rows.jsonl" $run --lr 1e-3 --steps "$(steps 150 5)" --seed "$2"
+    done
     rows_for big "$2" 400 > "$tmp/world.jsonl"
-    for k in before after; do
-        case $k in before) mu=$big ;; after) mu=$tmp/tuned.gguf ;; esac
+    for k in before after "after, mixed with the world's rows"; do
+        case $k in before) mu=$big ;; after) mu=$tmp/rows.gguf ;; *) mu=$tmp/mixed.gguf ;; esac
         aligner eval "$mu" --data "$tmp/held.jsonl" --json > "$tmp/json"
         flat "$tmp/json" > "$tmp/flat"
-        put $k "$2" loss "$(val "$tmp/flat" loss)"
-        put $k "$2" "exact copy" "$(percent "$tmp/flat" copy.exact copy.rows)"
-        put $k "$2" corrected "$(percent "$tmp/flat" correct.exact correct.rows)"
-        put $k "$2" missed "$(percent "$tmp/flat" correct.missed correct.rows)"
+        put "$k" "$2" loss "$(val "$tmp/flat" loss)"
+        put "$k" "$2" "exact copy" "$(percent "$tmp/flat" copy.exact copy.rows)"
+        put "$k" "$2" corrected "$(percent "$tmp/flat" correct.exact correct.rows)"
+        put "$k" "$2" missed "$(percent "$tmp/flat" correct.missed correct.rows)"
         aligner correct "$mu" "$tmp/world.jsonl" > "$tmp/out.jsonl"
         judged "$tmp/out.jsonl" "$tmp/flat"
-        put $k "$2" "the world, net win" "$(val "$tmp/flat" all.all.net_win)"
+        put "$k" "$2" "the world, net win" "$(val "$tmp/flat" all.all.net_win)"
     done
 }
 

@@ -35,7 +35,7 @@ about() {
     steering)
         title="Copy or correct as a direction" paper="Fig. 4 and appendix B.6: alpha from -1 to 0.5 moves the mean D_L from 0.59 to 4.0 (3.14 at 0), R^2 about 0.93; the decision shows in the early layers."
         columns="D_L|slope|R^2|gap, first token|gap, mean of 8" plot="D_L" style=lines x="alpha" axis="degree of correction D_L"
-        note="V_c is added behind every layer; alpha = 1 is the mean length of the differences, so that alphas are not those of the paper. The sign of V_c is chosen on the rows it was made from, D_L is measured on others. \"gap\" is the activity r(l, k) of rows that correct less that of rows that copy, in lengths of V_c." ;;
+        note="V_c is added behind every layer; alpha = 1 is the mean length of the differences, so that alphas are not those of the paper. The sign of V_c is chosen on the rows it was made from, D_L is measured on others. \"gap\" is the activity r(l, k) of rows that correct less that of rows that copy, in lengths of V_c. For \"big\", one model, the seeds are parts of the rows; for \"mini\", trainings." ;;
     upstreams)
         title="One Aligner behind many upstream models" paper="Table 1, p. 4: one Aligner, trained once, behind 11 upstream models; net win rate of Eq. (5) positive for all but few cells."
         columns="before|after|net win|helpful|harmless|honest|exact copy|corrected|missed" plot="net win" style=bars axis="net win rate, Eq. (5), %"
@@ -66,7 +66,7 @@ about() {
     domain)
         title="A domain's own triples" paper="Med-Aligner and its like, of which the paper is the ancestor: no number to compare with."
         columns="loss|exact copy|corrected|missed|the world, net win" plot="exact copy|corrected|the world, net win" style=bars axis="%"
-        note="The Aligner of train.sh before and after fine-tuning on nine tenths of tests/domain_example.jsonl; measured on the last tenth, another one for each seed, and on the world that it was trained on. All medicines and clinics in that file are invented." ;;
+        note="The Aligner of train.sh before and after fine-tuning on nine tenths of tests/domain_example.jsonl; measured on the last tenth, another one for each seed, and on the world that it was trained on. \"mixed\": fine-tuned on as many of the world's own training rows besides, for the same number of steps. All medicines and clinics in that file are invented." ;;
     *) title=$1 paper="" columns="" plot="" style=bars ;;
     esac
 }

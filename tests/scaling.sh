@@ -2,7 +2,7 @@
 # scaling.sh - how the cost of a training step grows: its time (`aligner bench train`) and memory (`aligner info --train`)
 # against context, width and rows a batch. The slope is that of log(cost) over log(size), from the row above: 1 is
 # proportional, 2 quadratic. `make scaling` runs it, about two minutes; docs/speed.md quotes it.
-set -u
+set -u -o pipefail
 cd "$(dirname "$0")/.." || exit 1
 aligner=${B:-build}/aligner
 base=(--dim 128 --layers 4 --heads 4 --hidden 352 --vocab 1024 --context 128 --batch 16)
