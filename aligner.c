@@ -4871,7 +4871,7 @@ static void run_bench(const Options *o)
 int main(int argc, char **argv)
 {
     Options o = { .how = GREEDY, .samples = 4,
-                  .train = { .dim = 128, .layers = 3, .heads = 4, .context = 256, .batch = 16,
+                  .train = { .dim = 128, .layers = 3, .heads = 8, .context = 256, .batch = 16,
                              .micro_tokens = MICRO_TOKENS,
                              .lr = 1e-3, .lr_warmup = 0.03, .clip = 1.0, .adam_eps = 1e-8, .seed = 1, .beta = 0.1,
                              .kl = 0.02 } };

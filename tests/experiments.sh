@@ -247,9 +247,10 @@ residual() {
 make_upstream() {
     train_to "$own/upstream-$1.gguf" sft $new $tiny --data "$mini/upstream.jsonl" $fast --steps "$(steps 400 30)" --seed "$1"
 }
-make_strong() {
-    train_to "$own/strong-$1.gguf" sft $new --dim 128 --heads 8 --data "$mini/upstream.jsonl" $run --lr 3e-3 \
-        --steps "$(steps 400 20)" --seed "$1"
+make_strong() { student strong "$1" "$(steps 400 20)"; }
+make_young() { student young "$1" "$(steps 150 10)"; }  # the same, stopped early: it has more to learn
+student() {
+    train_to "$own/$1-$2.gguf" sft $new --dim 128 --heads 8 --data "$mini/upstream.jsonl" $run --lr 3e-3 --steps "$3" --seed "$2"
 }
 make_aligner() { residual "$own/aligner-$1.gguf" "$1" "$mini/train.jsonl" "$(steps 500 20)" "$(steps 1500 30)" $tiny; }
 make_reward() {
@@ -552,26 +553,28 @@ improve() {
 }
 
 # weak-to-strong. A small supervisor of a larger student: labels a' = Aligner(q, a), a being the weak upstream's answers (the
-# footnote) or the student's own (Fig. 8). The student is judged alone, against what it said before.
+# footnote) or the student's own (Fig. 8). The student is judged alone, against what it said before. Two students: one that is
+# already better than what the Aligner would make of its answers, and a "young" one, stopped early, that is not.
 prepare_weak_to_strong() { prepare_mini; }
-plan_first_weak_to_strong() { each upstream; each strong; each aligner; }
-plan_weak_to_strong() { each weak; each own; }
+plan_first_weak_to_strong() { each upstream; each strong; each young; each aligner; }
+plan_weak_to_strong() { for k in strong young; do each "weak $k"; each "own $k"; done; }
 job_weak_to_strong() {
-    student=$own/strong-$2.gguf mu=$own/aligner-$2.gguf reading=$1 s=$2
-    case $1 in weak) speaker=$own/upstream-$2.gguf ;; own) speaker=$student ;; esac
-    every "$(steps 4 200)" "$2" "$mini/train.jsonl" > "$tmp/some.jsonl"
+    reading=$1 student=$own/$2-$3.gguf mu=$own/aligner-$3.gguf s=$3 prefix=
+    [ "$2" = strong ] || prefix="$2: "
+    case $1 in weak) speaker=$own/upstream-$3.gguf ;; own) speaker=$student ;; esac
+    every "$(steps 4 200)" "$s" "$mini/train.jsonl" > "$tmp/some.jsonl"
     questions "$tmp/some.jsonl" > "$tmp/q.jsonl"
-    aligner answer "$speaker" "$tmp/q.jsonl" --temperature 0.7 --seed "$2" > "$tmp/a.jsonl"
+    aligner answer "$speaker" "$tmp/q.jsonl" --temperature 0.7 --seed "$s" > "$tmp/a.jsonl"
     aligner correct "$mu" "$tmp/a.jsonl" > "$tmp/labels.jsonl"
     differing "$tmp/labels.jsonl"
     answers "$student" "$tmp/before.jsonl"
-    if [ "$1" = own ]; then
+    if [ "$reading" = own ]; then
         aligner correct "$mu" "$tmp/before.jsonl" > "$tmp/out.jsonl"
         judged "$tmp/out.jsonl" "$tmp/flat"
-        verdict "Aligner behind the student" "$s" "$tmp/flat" all answers
+        verdict "${prefix}Aligner behind the student" "$s" "$tmp/flat" all answers
     fi
     reward=$tmp/reward.gguf
-    train_to "$reward" reward --init "$student" --data "$tmp/labels.jsonl" $pairs --lr 1e-3 --steps "$(steps 300 4)" --seed "$2"
+    train_to "$reward" reward --init "$student" --data "$tmp/labels.jsonl" $pairs --lr 1e-3 --steps "$(steps 300 4)" --seed "$s"
     for method in sft dpo rlhf; do
         case $method in sft) lr=1e-3 ;; *) lr=1e-4 ;; esac
         improve $method "$tmp/$method.gguf" "$student" "$tmp/labels.jsonl" $lr \
@@ -579,7 +582,7 @@ job_weak_to_strong() {
         answers "$tmp/$method.gguf" "$tmp/after.jsonl"
         paired "$tmp/before.jsonl" "$tmp/after.jsonl" answer > "$tmp/out.jsonl"
         judged "$tmp/out.jsonl" "$tmp/flat"
-        verdict "$method, $reading answers" "$s" "$tmp/flat" all answers
+        verdict "$prefix$method, $reading answers" "$s" "$tmp/flat" all answers
     done
 }
 

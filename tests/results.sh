@@ -58,7 +58,7 @@ about() {
     weak-to-strong)
         title="A weak Aligner supervises a stronger student" paper="Table 4 and App. A, helpful/harmless, Alpaca2-13B with Aligner-7B: SFT +28.4/+59.6, RLHF +21.6/+43.9, DPO -9.6/+68.4; SFT alone improves every cell. Whose answers are corrected is contradictory: the footnote says a weak model's, Fig. 8 the student's."
         columns="before|after|net win|helpful|harmless|honest" plot="net win" style=bars axis="net win rate over the student, %"
-        note="This is what the paper calls weak-to-strong: a small supervisor of a larger student, nothing superhuman. The student is judged alone, without the Aligner, against its own answers before." ;;
+        note="This is what the paper calls weak-to-strong: a small supervisor of a larger student, nothing superhuman. The student is judged alone, without the Aligner, against its own answers before. \"young\": the same student after 150 instead of 400 steps of its own training." ;;
     rounds)
         title="Three rounds" paper="Figs. 5-6: pairs made by the Aligner feed further rounds of RLHF or DPO, which keep improving; plain rounds do not."
         columns="after|net win|helpful|harmless|honest" plot="after" style=lines x="round" axis="good on all three H, %"
