@@ -1027,7 +1027,7 @@ static int block_rows(int K)
 static size_t packed_size(int K, int N) { return (size_t)K * (size_t)round_up(N, NR); }
 enum { GEMM_SIZE = (NC + MC) * KC };
 
-// Packs the whole of B[K][N], panel after panel: packed[N/16][K][16].
+// Packs the whole of B[K][N], panel after panel: packed[N/16][K][16]. Inside a team, the calling thread does it alone.
 static void pack_all(float *packed, View B, int K, int N)
 {
     #pragma omp parallel for schedule(static) if ((long)K * N > 16384)
@@ -1244,10 +1244,7 @@ static void attention_backward(const Scratch *scratch, float *dqkv, const float 
         float *own = dS + (size_t)QB * ld;
         size_t k0 = (size_t)t0 * a.ld + (size_t)(a.H + g) * a.hs, v0 = k0 + (size_t)a.H_kv * a.hs;
         View K = { qkv + k0, a.ld, 1 }, V = { qkv + v0, a.ld, 1 };
-        for (int j = 0; j < ld / NR; j++) {             // both are read by every block of queries of every head
-            pack_b(Kt + (size_t)j * a.hs * NR, transposed(K), 0, a.hs, j, n);
-            pack_b(Vt + (size_t)j * a.hs * NR, transposed(V), 0, a.hs, j, n);
-        }
+        pack_all(Kt, transposed(K), a.hs, n), pack_all(Vt, transposed(V), a.hs, n);     // read by every block and head
         // dK and dV are sums over heads and blocks of queries. The first block, which writes instead of adding, is the
         // last one of the text: it sees all keys.
         bool add = false;
@@ -4723,7 +4720,7 @@ static Figure bench_train(Bench *b, const struct Shape *s, bool aligner_rows)
     }
     double *nll = zalloc((size_t)batch.T, sizeof *nll), begin, sum = 0;
     Progress p = { .m = zalloc(m.n_params, sizeof(float)), .v = zalloc(m.n_params, sizeof(float)) };
-    int room = least(batch.T, longest > MICRO_TOKENS ? longest : MICRO_TOKENS);
+    int room = micro_tokens(&(TrainOptions){ .micro_tokens = MICRO_TOKENS }, batch.T, longest);
     m.grads = zalloc(m.n_params, sizeof(float));
     batch_alloc(&part, room, n, room), acts_reserve(&m, room, room, longest, true);
     for (i = -1, begin = seconds(); i < 0 || more_samples(i, begin); i++) {             // the first one warms up

@@ -342,6 +342,7 @@ ok "... of this form" out "^\{\"threads\": 1, \"peak_gflops\": $number, \"read_g
 \"prefill\": \{\"own\": $(pairs ms tokens_per_s gflops peak_share)\}, \
 \"decode\": \{\"own\": $(pairs tokens_per_s gbs read_share)\}, \"draft\": \{\"own\": $(pairs copied nothing)\}\}$"
 if command -v python3 > /dev/null; then ok "... and JSON" python3 -m json.tool "$t/out" /dev/null; fi
+code 0 bench train $own --context 1100 --batch 1; ok "a row longer than what is computed at a time" out '^train own ms'
 code 0 bench decode tiny --json --threads 1; ok "one part at one shape" out '"decode": \{"tiny": \{"tokens_per_s": [0-9.]+, [^{}]*\}\}\}$'
 usage bench speed; usage bench train huge; usage bench train tiny more; usage bench train --vocab 300 --batch 0
 

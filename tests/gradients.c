@@ -4,7 +4,7 @@
 
 static double X[MOST], W[MOST], Y[MOST], U[MOST];       // input, weights, output, dY: the scalar is the sum of U Y
 static float x[MOST], w[MOST], y[MOST], u[MOST], dx[MOST], dw[MOST];    // the same in f32, and gradients under test
-static int T, C, N, n_examples, start[8];
+static int T, C, N, n_examples, start[9];
 static Heads heads;
 
 // Random numbers that are the same in both precisions.
@@ -111,11 +111,11 @@ static void small_kernels(void)
     free(s.own);
 }
 
-// Examples of the given lengths, packed: on both sides of NR = 16 and of QB = 48.
+// Examples of the given lengths, packed: on both sides of NR = 16 and of QB = 24.
 static void attention_kernel(int H, int H_kv, int hs)
 {
-    static const int length[] = { 1, 16, 5, 17, 48, 113 };
-    n_examples = 6, T = 0;
+    static const int length[] = { 1, 16, 5, 17, 24, 25, 48, 113 };
+    n_examples = 8, T = 0;
     for (int e = 0; e < n_examples; e++) start[e + 1] = T += length[e];
     heads = (Heads){ H, H_kv, hs, (H + 2 * H_kv) * hs };
     int width = H * hs, ld = heads.ld;

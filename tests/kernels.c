@@ -95,14 +95,15 @@ static void the_matmul(void)
 {
     static const int size[] = { 1, 3, 7, 8, 9, 31, 64, 65 };
     static const int large[][3] = { { 1, 17, 257 }, { 5, 33, 300 }, { 13, 40, 600 }, { 97, 16, 256 }, { 200, 48, 513 },
-                                    { 6, 300, 65 }, { 7, 22, 700 } };
+                                    { 6, 300, 65 }, { 7, 22, 700 }, { 7, NC + 70, 33 } };
+    const int n_large = sizeof large / sizeof *large;
     set_threads(1);
     for (int i = 0; i < 512; i++) products(size[i / 64], size[i / 8 % 8], size[i % 8]);
-    for (int i = 0; i < 7; i++) products(large[i][0], large[i][1], large[i][2]);
+    for (int i = 0; i < n_large; i++) products(large[i][0], large[i][1], large[i][2]);
     for (int threads = 2; threads <= THREADS; threads++) {
         for (int i = 0; i < 27; i++)
             threads_agree(threads, size[i / 9 * 3 + 1], size[i / 3 % 3 * 3 + 1], size[i % 3 * 3]);
-        for (int i = 0; i < 7; i++) threads_agree(threads, large[i][0], large[i][1], large[i][2]);
+        for (int i = 0; i < n_large; i++) threads_agree(threads, large[i][0], large[i][1], large[i][2]);
     }
 
     // Big enough for matmul to start its threads, through the two functions that the passes call.
