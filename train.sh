@@ -68,9 +68,9 @@ stage upstream sft $new --dim 96 --layers 3 --heads 3 --hidden 264 --data "$data
 # epsilon keeps the embeddings of rare tokens where they are, so that they can be copied; but facts are rare tokens, too,
 # and are learnt the slower the larger it is (docs/deviations.md). Many small heads read and copy better than few large ones.
 stage warmup warmup $new --dim 128 --layers 3 --heads 8 --hidden 352 --data "$data/identity.jsonl" \
-    --tokens 512 --grow-below 1.5 --steps "$(steps 1600 150)" --lr 2e-3 --adam-eps 1e-4
+    --tokens 512 --grow-below 1.5 --steps "$(steps 1400 150)" --lr 2e-3 --adam-eps 1e-4
 stage aligner aligner --init "$models/warmup.gguf" --data "$data/train.jsonl" \
-    --tokens 1024 --steps "$(steps 5600 200)" --lr 2e-3 --adam-eps 3e-5
+    --tokens 1024 --steps "$(steps 4900 200)" --lr 2e-3 --adam-eps 3e-5
 
 # The examination. Speakers bring their answers; the real models are asked first.
 if [ ! -f "$exam/table.md" ]; then

@@ -2042,6 +2042,32 @@ static void add_random(Rng *r, int words, Text *t)
     }
 }
 
+/* Characters of all scripts, a few at a time: a byte that is never a target is never copied. */
+static void add_characters(Rng *r, int words, Text *t)
+{
+    static const struct { unsigned from, to; } script[] = {
+        { '!', '~' }, { 0xa1, 0x24f }, { 0x391, 0x44f }, { 0x5d0, 0x5ea }, { 0x621, 0x64a }, { 0x905, 0x939 },
+        { 0x3041, 0x30f6 }, { 0x4e00, 0x9fff }, { 0xac00, 0xd7a3 }, { 0x1f300, 0x1f6ff } };
+    for (int i = 0; i < words && t->n < 220; i++) {
+        int k = chance(r, 60) ? 0 : below(r, COUNT(script));
+        if (i) put(t, " ");
+        for (int n = 1 + below(r, 4); n > 0; n--) {
+            unsigned c = script[k].from + (unsigned)below(r, (int)(script[k].to - script[k].from) + 1);
+            int more = c < 0x80 ? 0 : c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;                  /* bytes behind the first */
+            static const unsigned char head[] = { 0, 0xc0, 0xe0, 0xf0 };
+            put_char(t, (char)(head[more] | c >> 6 * more));
+            while (more--) put_char(t, (char)(0x80 | (c >> 6 * more & 0x3f)));
+        }
+    }
+}
+
+/* Text that means nothing, for training. */
+static void add_senseless(Rng *r, int words, Text *t)
+{
+    if (chance(r, 15)) add_characters(r, words, t);
+    else add_random(r, words, t);
+}
+
 /* A row of foreign text: under a question of the world, or the world's answer under a foreign question, or both
    foreign. Whatever it is, it is to be copied. */
 static void foreign_row(Rng *r, bool exam, Row *row)
@@ -2053,8 +2079,9 @@ static void foreign_row(Rng *r, bool exam, Row *row)
     make_row(r, k, draw_speaker(r, false), exam, false, row, &t, &p);
     if (sort < 38 || sort >= 60) {
         clear(&row->y_o);
-        if (chance(r, 85)) add_foreign(r, exam, &row->y_o);
-        else add_random(r, 2 + below(r, 12), &row->y_o);
+        if (chance(r, exam ? 85 : 65)) add_foreign(r, exam, &row->y_o);
+        else if (exam) add_random(r, 2 + below(r, 12), &row->y_o);
+        else add_senseless(r, 2 + below(r, 12), &row->y_o);
     }
     if (sort >= 38) {
         clear(&row->q);
@@ -2085,15 +2112,15 @@ static void identity_row(Rng *r, Row *row)
     if (size < 30) {                                 /* a word or two under next to nothing */
         if (chance(r, 50)) put(&row->q, pool[below(r, pooled)]);
         else put(&row->q, ((const char *[]){ "ok?", "?", "so", "a", "go", "1", "yes", "x" })[below(r, 8)]);
-        add_random(r, 1 + below(r, 2), &row->y_o);
+        add_senseless(r, 1 + below(r, 2), &row->y_o);
     } else if (size < 50) {
         add_random(r, 1 + below(r, 2), &row->q);
-        if (chance(r, 80)) add_random(r, 2 + below(r, 2), &row->y_o);
+        if (chance(r, 80)) add_senseless(r, 2 + below(r, 2), &row->y_o);
         else add_digits(r, &row->y_o);
     } else if (size < 70) {
         if (chance(r, 50)) put(&row->q, PICK(r, prompts, false));
         else add_random(r, 1 + below(r, 3), &row->q);
-        if (chance(r, 60)) add_random(r, 3 + below(r, 4), &row->y_o);
+        if (chance(r, 60)) add_senseless(r, 3 + below(r, 4), &row->y_o);
         else if (chance(r, 50)) add_foreign(r, false, &row->y_o);
         else make_row(r, k, draw_speaker(r, false), false, false, row, &t, &p);
     } else {
@@ -2101,7 +2128,7 @@ static void identity_row(Rng *r, Row *row)
         if (chance(r, 65)) clear(&row->q), put(&row->q, PICK(r, prompts, false));
         if (chance(r, 70)) {
             clear(&row->y_o);
-            if (chance(r, 55)) add_random(r, (size < 85 ? 6 : 16) + below(r, size < 85 ? 8 : 40), &row->y_o);
+            if (chance(r, 55)) add_senseless(r, (size < 85 ? 6 : 16) + below(r, size < 85 ? 8 : 40), &row->y_o);
             else for (int i = size < 85 ? 1 : 2 + below(r, 3); i > 0; i--) {
                 add_foreign(r, false, &row->y_o);
                 if (i > 1) put(&row->y_o, chance(r, 80) ? " " : "\n");
