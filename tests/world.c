@@ -3819,7 +3819,8 @@ static void put_cell(const char *s)
     for (; *s; s++) {
         if (*s == '\n') printf("<br>");
         else if (*s == '<') printf("&lt;");
-        else if (strchr("|*_`\\[]$", *s)) printf("\\%c", *s);
+        else if (*s == '`') printf("&#96;");            /* as it is, it would count for the quotes around code */
+        else if (strchr("|*_\\[]$", *s)) printf("\\%c", *s);
         else putchar(*s);
     }
     printf(" |");
