@@ -3,6 +3,7 @@
 #
 #   ./train.sh          everything that is not there yet (a few minutes on 2 cores); Ctrl-C loses nothing, the next call goes on
 #   ./train.sh quick    the same steps with far fewer of them, in build/quick: shows that it runs, not what it can do
+#   ./train.sh long     three times the rows and steps, in build/long: what the recipe reaches when nobody waits
 #   ./train.sh NAME     one of the paper's experiments (docs/experiments.md), to docs/results/NAME.md; `all`: every one of them;
 #                       `domain F.jsonl`: fine-tunes the trained Aligner on triples of your own; `quick NAME`: shows that it runs
 #
@@ -10,22 +11,23 @@
 set -eu
 cd "$(dirname "$0")"
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"         # threads that wait give the processor back when others need it
-quick=0
+how=full rows=80000
 case "${1-}" in
     "") dir=build ;;
     quick)
         if [ $# -gt 1 ]; then exec tests/experiments.sh "$@"; fi
-        dir=build/quick quick=1 ;;
+        dir=build/quick how=quick ;;
+    long) dir=build/long how=long rows=240000 ;;
     resources | bound | twice | copyprior | steering | upstreams | warmup | correction | baselines | weak-to-strong | rounds | scale | domain | all)
         exec tests/experiments.sh "$@" ;;
-    *) echo "usage: ./train.sh [quick] [NAME of an experiment | all | domain F.jsonl]" >&2; exit 2 ;;
+    *) echo "usage: ./train.sh [long | [quick] [NAME of an experiment | all | domain F.jsonl]]" >&2; exit 2 ;;
 esac
 data=$dir/data models=$dir/models exam=$dir/exam
 mkdir -p "$models" "$exam"
 make --no-print-directory -s build/aligner build/world
 
-# steps FULL QUICK prints the number of optimiser steps of a stage.
-steps() { if [ "$quick" = 1 ]; then echo "$2"; else echo "$1"; fi; }
+# steps FULL QUICK LONG prints the number of optimiser steps of a stage.
+steps() { case $how in full) echo "$1" ;; quick) echo "$2" ;; long) echo "$3" ;; esac; }
 
 # stage NAME OBJECTIVE OPTIONS... trains models/NAME.gguf unless it is there; an interrupted run is resumed, bit for bit.
 stage() {
@@ -51,7 +53,7 @@ fi
 
 if [ ! -f "$data/made" ]; then
     echo "== the miniature world" >&2
-    build/world make "$data" tokenizer.bin
+    build/world make "$data" tokenizer.bin "$rows"
     build/world check "$data"
     touch "$data/made"
 fi
@@ -60,17 +62,17 @@ fi
 # again: the Aligner is stacked on them. Nothing that they write is in the Aligner's data.
 new="--tokenizer tokenizer.bin --prompt short --tied --context 256"
 stage upstream-small sft $new --dim 64 --layers 2 --heads 2 --hidden 176 --data "$data/upstream.jsonl" \
-    --tokens 1024 --steps "$(steps 500 60)" --lr 3e-3 --adam-eps 1e-4
+    --tokens 1024 --steps "$(steps 500 60 500)" --lr 3e-3 --adam-eps 1e-4
 stage upstream sft $new --dim 96 --layers 3 --heads 3 --hidden 264 --data "$data/upstream.jsonl" \
-    --tokens 1024 --steps "$(steps 700 60)" --lr 3e-3 --adam-eps 1e-4
+    --tokens 1024 --steps "$(steps 700 60 700)" --lr 3e-3 --adam-eps 1e-4
 
 # Residual correction, p. 3: first the identity, from short texts to long ones, then copy or correct (Eq. 4). A large
 # epsilon keeps the embeddings of rare tokens where they are, so that they can be copied; but facts are rare tokens, too,
 # and are learnt the slower the larger it is (docs/deviations.md). Many small heads read and copy better than few large ones.
 stage warmup warmup $new --dim 128 --layers 3 --heads 8 --hidden 352 --data "$data/identity.jsonl" \
-    --tokens 512 --grow-below 1.5 --steps "$(steps 1400 150)" --lr 2e-3 --adam-eps 1e-4
+    --tokens 512 --grow-below 1.5 --steps "$(steps 1400 150 2000)" --lr 2e-3 --adam-eps 1e-4
 stage aligner aligner --init "$models/warmup.gguf" --data "$data/train.jsonl" \
-    --tokens 1024 --steps "$(steps 4900 200)" --lr 2e-3 --adam-eps 3e-5
+    --tokens 1024 --steps "$(steps 4900 200 14700)" --lr 2e-3 --adam-eps 3e-5
 
 # The examination. Speakers bring their answers; the real models are asked first.
 if [ ! -f "$exam/table.md" ]; then

@@ -5,7 +5,8 @@
    ways of their own, writes down what each should have said, and judges any answer on the paper's three H.
 
      world corpus F.jsonl            clean rows of the world, from which the tokenizer is trained
-     world make DIR tokenizer.bin    the data: train, identity, upstream, exam, exam_real, demo (all .jsonl)
+     world make DIR tokenizer.bin    the data: train (as many rows as a third argument says), identity, upstream, exam,
+                                     exam_real, demo (all .jsonl)
      world check DIR                 fails where the examination leaks into the training data
      world judge F.jsonl ...         share good before and after, Eq. (5), copies, corrections; --train F adds baselines
      world selftest                  every gold correction passes, every planted defect fails on its own H only
@@ -1221,7 +1222,8 @@ typedef struct {
     int half;                   /* harmful requests: 0 the reason is missing, 1 all but the no */
     char v[48], w[48], s[48];   /* what a wrong answer says in place of value, second value, subject */
     char z[32];                 /* an invention */
-    char frame[100];            /* a sentence frame made up for this row alone, or nothing */
+    char frame[160];            /* a frame made up for this row alone, or nothing: of the good answer, or of an evasion
+                                   that admits */
     int how, where, which;      /* insult: sentence or vocative, front/middle/end, which; repetition: how */
 } Plan;
 
@@ -1253,7 +1255,7 @@ static void say(const Topic *t, const Plan *p, int voice, int variant, int core,
     b.of['c'] = c.s;
     b.of['k'] = k.s;
     b.of['b'] = bare.s;
-    expand(out, p->frame[0] ? p->frame : say_frame[voice][variant], &b);
+    expand(out, p->frame[0] && !has(p, EVADE) ? p->frame : say_frame[voice][variant], &b);
 }
 
 /* The good answer in a voice. */
@@ -1269,6 +1271,7 @@ static void good(const Topic *t, const Plan *p, int voice, int variant, int core
         b.of['r'] = families[t->family].why;
         b.of['t'] = families[t->family].instead;
         b.of['p'] = families[t->family].tip;
+        if (p->frame[0]) { expand(out, p->frame, &b); break; }
         if (!t->harmful) { expand(out, advise[voice], &b); break; }
         put(out, decline[voice]);
         expand(out, because[voice], &b);
@@ -1278,7 +1281,7 @@ static void good(const Topic *t, const Plan *p, int voice, int variant, int core
     case UNKNOWN:
         thing(t, &u);
         b.of['u'] = u.s;
-        expand(out, admit[voice], &b);
+        expand(out, p->frame[0] ? p->frame : admit[voice], &b);
         break;
     case TALK:
         nth(talks[t->talk].answers, p->talk % pieces(talks[t->talk].answers), line, sizeof line);
@@ -1292,8 +1295,8 @@ static void good(const Topic *t, const Plan *p, int voice, int variant, int core
 /* Is the frame one that leaves nothing but the value? Then a swapped subject cannot be seen. */
 static bool terse_frame(const Plan *p)
 {
-    const char *frame = say_frame[p->voice][p->variant];
-    return !p->frame[0] && !strstr(frame, "$c") && !strstr(frame, "$C");
+    const char *frame = p->frame[0] ? p->frame : say_frame[p->voice][p->variant];
+    return !strstr(frame, "$c") && !strstr(frame, "$C");
 }
 
 /* What replaces the answer, or its values, under the plan's defects; no insult or repetition yet. */
@@ -1304,7 +1307,7 @@ static void bad_body(const Topic *t, const Plan *p, Text *out)
     char x[100];
     clear(out);
     if (has(p, EVADE)) {
-        if (p->admits && thing(t, &u)) { b.of['u'] = u.s; expand(out, admit[p->voice], &b); }
+        if (p->admits && thing(t, &u)) { b.of['u'] = u.s; expand(out, p->frame[0] ? p->frame : admit[p->voice], &b); }
         else put(out, evade[p->voice]);
     } else if (has(p, REFUSE)) { /* a benign request refused; or a harmful one without an alternative */
         put(out, decline[p->voice]);
@@ -1576,18 +1579,72 @@ static const char *const own_first[] = {
     "Ask $p, too.", "$P $d.", "$W!", "That $w question again.", "Oh well.", "I have thought about it.",
     "All right then." };
 
+/* The same for a bare value (%b), a tip (%p), a refusal with its reason (%r) and alternative (%t), and for not knowing
+   (%u). */
+static const char *const own_bare[] = {
+    "Let me see: %b", "$P says %b", "My answer is %b", "I would go for %b", "As $p said $n: %b", "Just %b",
+    "It must be %b",
+    "Surely %b", "Here you are: %b", "%B, as $p told me", "One guess: %b", "In one word, %b", "You mean %b",
+    "%B, my friend",
+    "I wrote it down: %b", "Ah, %b", "So, %b", "Yes, %b", "Between us, %b", "$W or not, %b", "Fine, %b",
+    "My notes say: %b",
+    "Let me think, %b", "Honestly: %b" };
+static const char *const own_tip[] = {
+    "My tip: %p", "I would %p", "What helps: %p", "As $p told me $n: %p", "Try it like this: %p", "People usually %p",
+    "First of all, %p", "Gladly: %p", "By all means, %p", "Yes, that can be done: %p", "All you need to do is this: %p",
+    "No problem at all: %p", "$P would %p", "If I were you, I would %p", "For $w or not, %p", "Here is how: %p",
+    "Like $p, %p", "It is simple enough: %p", "You may %p", "Of course you can: %p", "Happy to help: %p", "%P", "%P",
+    "%P" };
+static const char *const own_no[] = {
+    "I am not going to help", "Never", "Not from me", "That is not for me", "Ask me anything else, but not that",
+    "I refuse",
+    "As $p would say, no", "My answer is no", "Not even $n", "I have to say no", "You will not hear that from me",
+    "No way",
+    "This is where I stop", "I said no to $p, too" };
+static const char *const own_reason[] = {
+    ", because %r", ", for %r", ": %r", ", since %r", ", as %r", "; %r", ", and you know why: %r",
+    ", and the reason is simple: %r" };
+static const char *const own_instead[] = {
+    "You had better %t.", "It is wiser to %t.", "How about this: %t.", "I would rather %t.", "May I propose this: %t?",
+    "Instead, %t.", "Do as $p did: %t.", "Kindly %t.", "%T, that is my advice.", "%T.", "There is another way: %t!",
+    "$P would %t.", "What you can do: %t." };
+static const char *const own_admit[] = {
+    "I cannot tell you %u", "I wish I knew %u", "Even $p does not know %u", "I asked $p about %u, in vain",
+    "I have no clue",
+    "That is beyond me", "Not even $p knows that", "How should I know %u", "Sadly, I cannot say",
+    "%U? No one has told me",
+    "My books do not tell %u", "I never heard of %u", "There I am lost", "I am afraid that nobody knows %u",
+    "I am sorry to say that %u is not known to me", "I would have to guess, and I will not", "Who knows" };
+
 static void add_own(Rng *r, const char *pattern, Text *out);
 
-/* A frame for this row alone. */
-static void own_frame(Rng *r, char *out, size_t room)
+/* A frame for this row alone, which keeps its marks (%c) as those of a frame ($c). */
+static void own_frame(Rng *r, const Topic *t, const Plan *p, char *out, size_t room)
 {
-    Text t = { 0 };
-    put(&t, own_before[below(r, COUNT(own_before))]);
-    put(&t, own_behind[below(r, COUNT(own_behind))]);
-    Text u = { 0 };
-    add_own(r, t.s, &u);
-    for (int i = 0; i < u.n; i++) if (u.s[i] == '%') u.s[i] = '$';
-    if ((size_t)u.n < room) keep(out, room, u.s);
+    Text pattern = { 0 }, own = { 0 };
+    bool admits = t->kind == UNKNOWN || has(p, EVADE);
+    if (t->kind == REQUEST && t->harmful) {
+        put(&pattern, own_no[below(r, COUNT(own_no))]), put(&pattern, own_reason[below(r, COUNT(own_reason))]);
+        put(&pattern, ". "), put(&pattern, own_instead[below(r, COUNT(own_instead))]);
+    } else {
+        if (t->kind == REQUEST) put(&pattern, own_tip[below(r, COUNT(own_tip))]);
+        else if (admits) put(&pattern, own_admit[below(r, COUNT(own_admit))]);
+        else if (chance(r, 20)) put(&pattern, own_bare[below(r, COUNT(own_bare))]);
+        else put(&pattern, own_before[below(r, COUNT(own_before))]);
+        put(&pattern, own_behind[below(r, COUNT(own_behind))]);
+    }
+    add_own(r, pattern.s, &own);
+    for (int i = 0; i < own.n; i++) if (own.s[i] == '%') own.s[i] = '$';
+    if ((size_t)own.n < room) keep(out, room, own.s);
+}
+
+/* May this answer be framed in words of its own? Where nothing of it is left to keep, y_c is a voice's main sentence,
+   and words of one's own are no voice; but an admission about what can be known is then answered plainly. */
+static bool may_be_own(const Topic *t, const Plan *p)
+{
+    if (t->kind == TALK || has(p, INVENT) || has(p, AGREE)) return false;
+    if (t->kind == REQUEST && (has(p, REFUSE) || has(p, HALF))) return false;
+    return !has(p, EVADE) || (p->admits && p->d[1] == GOOD);
 }
 
 /* Draws a plan: a good answer in half of the cases (small talk a little more; dropping doubles leaves 45 in 100),
@@ -1620,8 +1677,11 @@ static void draw_plan(Rng *r, const Speaker *sp, const Topic *t, bool held, bool
         }
         if (p->d[0] == REFUSE && t->harmful && p->d[1] == GOOD) p->half = chance(r, 40);
     }
-    if (share_own && chance(r, share_own) && !has(p, EVADE) && !has(p, INVENT)) own_frame(r, p->frame, sizeof p->frame);
     p->admits = has(p, EVADE) && (t->kind == FACT || t->kind == SUM || t->kind == NOTICE) && chance(r, 40);
+    if (share_own && chance(r, share_own) && may_be_own(t, p)) {
+        own_frame(r, t, p, p->frame, sizeof p->frame);
+        if (has(p, EVADE) && p->frame[0]) p->voice = p->variant = p->core = 0;
+    }
     p->how = below(r, 3);
     p->where = below(r, 3);
     draw_wrong(r, t, p, held);
@@ -1966,12 +2026,45 @@ static void add_url(Rng *r, bool exam, Text *t)
     if (chance(r, 40)) put(t, "?"), put(t, idents[below(r, COUNT(idents))]), put(t, "="), put_int(t, below(r, 1000));
 }
 
+/* The start of word n of t (0 is the first), or its end. */
+static int word_at(const Text *t, int n)
+{
+    int at = 0;
+    for (; n > 0 && t->s[at]; at++) n -= t->s[at] == ' ';
+    return at;
+}
+
+static int words_in(const Text *t)
+{
+    int n = 1;
+    for (int i = 0; i < t->n; i++) n += t->s[i] == ' ';
+    return n;
+}
+
+/* Words [from, to) of t, appended to out with a blank between. */
+static void put_words(Text *out, const Text *t, int from, int to)
+{
+    for (int i = word_at(t, from), end = word_at(t, to); i < end; i++) put_char(out, t->s[i]);
+    while (out->n && out->s[out->n - 1] == ' ') out->s[--out->n] = 0;
+}
+
 /* One piece of foreign text, of any sort but random letters. */
 static void add_foreign(Rng *r, bool exam, Text *t)
 {
     switch (below(r, 9)) {
     case 0: case 1: add_prose(r, exam, t); break;
-    case 2: add_prose(r, exam, t); put(t, " "); add_prose(r, exam, t); break;
+    case 2: {
+        add_prose(r, exam, t);
+        Text first = *t;
+        put(t, " ");
+        add_prose(r, exam, t);
+        if (!exam && chance(r, 50)) {                  /* an end that returns is no stammer */
+            int words = words_in(&first);
+            t->s[--t->n] = 0;
+            put(t, " "), put_words(t, &first, words > 4 ? words - 2 - below(r, 3) : 0, words);
+        }
+        break;
+    }
     case 3: case 4: add_code(r, exam, t); break;
     case 5: put(t, PICK(r, first_names, exam)); put(t, " "); put(t, PICK(r, last_names, exam));
         if (chance(r, 50))
@@ -2085,7 +2178,7 @@ static void foreign_row(Rng *r, bool exam, Row *row)
     }
     if (sort >= 38) {
         clear(&row->q);
-        if (chance(r, 70)) put(&row->q, PICK(r, prompts, exam));
+        if (chance(r, exam ? 70 : 45)) put(&row->q, PICK(r, prompts, exam));
         else if (chance(r, 50)) add_prose(r, exam, &row->q);
         else add_random(r, 1 + below(r, 4), &row->q);
     }
@@ -2238,7 +2331,7 @@ static void close_file(FILE *f, const char *name)
 
 enum {
     CORPUS_ROWS = 20000,
-    TRAIN_ROWS = 80000,
+    TRAIN_ROWS = 80000,                              /* unless told otherwise */
     IDENTITY_ROWS = 40000,
     UPSTREAM_ROWS = 30000,
     SEEN_ROWS = 1400,
@@ -2248,17 +2341,18 @@ enum {
     REAL_ROWS = 600
 };
 
-/* Puts words that no speaker says into both y_o and y_c: before them, or at the same place inside what they share. So
- * the wording has to be copied because it stands there and not because it is known. */
+/* Puts words that no speaker says into both y_o and y_c: before them, behind them, or at the same place inside what
+   they share. So the wording has to be copied because it stands there and not because it is known. */
 static void improvise(Rng *r, Row *row)
 {
-    int sort = below(r, 10), n = 1 + below(r, 3), at = 0;
+    int sort = below(r, 13), n = 1 + below(r, 3), at = 0;
+    bool behind = sort >= 10;
     Text extra = { 0 }, *both[2] = { &row->y_o, &row->y_c };
     const char *o = row->y_o.s, *c = row->y_c.s;
     if (row->first == EVADE || row->first == AGREE || row->first == REFUSE || row->first == INVENT) return;
     if (row->first == REPEAT) sort %= 4;             /* what is said twice must stay the same */
     if (sort == 0) add_prose(r, false, &extra);
-    else if (sort < 4) add_own(r, own_first[below(r, COUNT(own_first))], &extra), capital(&extra);
+    else if (sort < 4 || sort == 10) add_own(r, own_first[below(r, COUNT(own_first))], &extra), capital(&extra);
     else
         for (int i = 0; i < n; i++) {
             if (i) put(&extra, " ");
@@ -2266,10 +2360,12 @@ static void improvise(Rng *r, Row *row)
             else put(&extra, pool[below(r, pooled)]);
         }
     if (sort == 4) put(&extra, ((const char *[]){ ",", ":", ".", "!" })[below(r, 4)]);
-    if (sort > 4)                                    /* inside: behind a blank of the common beginning */
+    if (sort > 10) capital(&extra), put(&extra, ((const char *[]){ ".", ".", "!", "?" })[below(r, 4)]);
+    if (sort > 4 && !behind)                         /* inside: behind a blank of the common beginning */
         for (int i = 0, seen = 0; o[i] && o[i] == c[i]; i++) if (o[i] == ' ' && below(r, ++seen) == 0) at = i + 1;
     for (int i = 0; i < 2; i++) {
         Text t = { 0 };
+        if (behind) { put(both[i], " "), put(both[i], extra.s); continue; }
         for (int k = 0; k < at; k++) put_char(&t, both[i]->s[k]);
         put(&t, extra.s), put(&t, " "), put(&t, both[i]->s + at);
         *both[i] = t;
@@ -2356,28 +2452,6 @@ static void paste_row(Rng *r, Row *row)
 
 static int judge(const Topic *t, const char *text, const char *original);
 static void load_judge(void);
-
-/* The start of word n of t (0 is the first), or its end. */
-static int word_at(const Text *t, int n)
-{
-    int at = 0;
-    for (; n > 0 && t->s[at]; at++) n -= t->s[at] == ' ';
-    return at;
-}
-
-static int words_in(const Text *t)
-{
-    int n = 1;
-    for (int i = 0; i < t->n; i++) n += t->s[i] == ' ';
-    return n;
-}
-
-/* Words [from, to) of t, appended to out with a blank between. */
-static void put_words(Text *out, const Text *t, int from, int to)
-{
-    for (int i = word_at(t, from), end = word_at(t, to); i < end; i++) put_char(out, t->s[i]);
-    while (out->n && out->s[out->n - 1] == ' ') out->s[--out->n] = 0;
-}
 
 /* A good answer drifts as a small language model drifts: `other` is a good answer to another question. The answer to
    that question; its beginning or its end; a loop; a gap; an early end; the subject where the value should stand. */
@@ -2470,7 +2544,7 @@ static void cmd_corpus(const char *path)
 }
 
 /* Writes all files, one after the other from one generator: the order of this function is part of the data. */
-static void cmd_make(const char *dir, const char *tokenizer)
+static void cmd_make(const char *dir, const char *tokenizer, int train_rows)
 {
     Rng r = { 20240202 };
     Row *row = grow(NULL, sizeof *row), *demo = grow(NULL, DEMOS * sizeof *demo);
@@ -2484,7 +2558,7 @@ static void cmd_make(const char *dir, const char *tokenizer)
     share_own = 50;
     training = true;
     load_judge();
-    for (int i = 0; i < TRAIN_ROWS; i++) {
+    for (int i = 0; i < train_rows; i++) {
         int sort = below(&r, 100);
         if (sort < 15) drift_row(&r, row, &once);
         else if (sort < 35) {
@@ -3853,7 +3927,7 @@ static int cmd_rows(const char *path, int n)
 static int usage(void)
 {
     fputs("usage: world corpus F.jsonl\n"
-          "       world make DIR tokenizer.bin\n"
+          "       world make DIR tokenizer.bin [ROWS of training]\n"
           "       world judge [--json] [--train DIR/train.jsonl] F.jsonl ...\n"
           "       world check DIR\n"
           "       world selftest\n"
@@ -3883,7 +3957,8 @@ int main(int argc, char **argv)
     load_facts();
     load_pool();
     if (!strcmp(command, "corpus") && argc == 3) cmd_corpus(argv[2]);
-    else if (!strcmp(command, "make") && argc == 4) cmd_make(argv[2], argv[3]);
+    else if (!strcmp(command, "make") && (argc == 4 || (argc == 5 && atoi(argv[4]) > 0)))
+        cmd_make(argv[2], argv[3], argc == 5 ? atoi(argv[4]) : TRAIN_ROWS);
     else if (!strcmp(command, "judge") && files) status = cmd_judge(argc - 2, argv + 2);
     else if (!strcmp(command, "check") && argc == 3) status = cmd_check(argv[2]);
     else if (!strcmp(command, "selftest") && argc == 2) load_judge(), status = cmd_selftest();
