@@ -18,12 +18,15 @@ take() {                                # take WHO COMMAND...: adds its lines, e
     if [ "${PIPESTATUS[0]}" != 0 ]; then echo "$who: $(tail -n 1 "$B/bench/err")" >&2; return 1; fi
 }
 # The best known settings of PyTorch on a CPU: OpenBLAS with OpenMP, and a malloc that does not give memory back each step.
+openblas=/usr/lib/x86_64-linux-gnu/openblas-openmp
 torch() {
-    env LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu/openblas-openmp MALLOC_MMAP_THRESHOLD_=4294967296 \
+    env LD_LIBRARY_PATH=$openblas MALLOC_MMAP_THRESHOLD_=4294967296 \
         MALLOC_TRIM_THRESHOLD_=68719476736 MALLOC_TOP_PAD_=268435456 /usr/bin/python3 tests/bench_torch.py
 }
 has_torch=1 has_llama=1
 /usr/bin/python3 -c 'import torch' 2>/dev/null || { has_torch=0; echo "PyTorch is not installed: nothing to compare training with"; }
+[ $has_torch = 0 ] || [ -d $openblas ] ||
+    { has_torch=0; echo "PyTorch has no libopenblas0-openmp: with the reference BLAS it is many times slower, and no peer"; }
 { [ -d build/node_modules/node-llama-cpp ] && command -v node > /dev/null; } ||
     { has_llama=0; echo "llama.cpp (node-llama-cpp) is not installed: nothing to compare decoding with"; }
 if [ $has_llama = 1 ]; then
