@@ -32,7 +32,8 @@ $(B)/bench_gguf: tests/bench_gguf.c tests/test.h aligner.c Makefile
 
 tests: $(B)/aligner $(B)/world $(TESTS)
 
-test: tests                                   ## all that can be proved offline; closes with "N passed, N failed"
+test:                                         ## all that can be proved offline; closes with "N passed, N failed"
+	@$(MAKE) --no-print-directory -j 2 tests
 	@B=$(B) tests/run.sh
 
 portable:                                     ## builds without AVX2 and OpenMP
