@@ -11,7 +11,7 @@
 set -eu
 cd "$(dirname "$0")"
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"         # threads that wait give the processor back when others need it
-how=full rows=80000
+how=full rows=
 case "${1-}" in
     "") dir=build ;;
     quick)
@@ -53,7 +53,7 @@ fi
 
 if [ ! -f "$data/made" ]; then
     echo "== the miniature world" >&2
-    build/world make "$data" tokenizer.bin "$rows"
+    build/world make "$data" tokenizer.bin $rows
     build/world check "$data"
     touch "$data/made"
 fi

@@ -1222,8 +1222,7 @@ typedef struct {
     int half;                   /* harmful requests: 0 the reason is missing, 1 all but the no */
     char v[48], w[48], s[48];   /* what a wrong answer says in place of value, second value, subject */
     char z[32];                 /* an invention */
-    char frame[160];            /* a frame made up for this row alone, or nothing: of the good answer, or of an evasion
-                                   that admits */
+    char frame[160], admission[160];    /* made up for this row alone, or nothing: how y_c is framed; how y_o evades */
     int how, where, which;      /* insult: sentence or vocative, front/middle/end, which; repetition: how */
 } Plan;
 
@@ -1255,7 +1254,7 @@ static void say(const Topic *t, const Plan *p, int voice, int variant, int core,
     b.of['c'] = c.s;
     b.of['k'] = k.s;
     b.of['b'] = bare.s;
-    expand(out, p->frame[0] && !has(p, EVADE) ? p->frame : say_frame[voice][variant], &b);
+    expand(out, p->frame[0] ? p->frame : say_frame[voice][variant], &b);
 }
 
 /* The good answer in a voice. */
@@ -1307,8 +1306,10 @@ static void bad_body(const Topic *t, const Plan *p, Text *out)
     char x[100];
     clear(out);
     if (has(p, EVADE)) {
-        if (p->admits && thing(t, &u)) { b.of['u'] = u.s; expand(out, p->frame[0] ? p->frame : admit[p->voice], &b); }
-        else put(out, evade[p->voice]);
+        if (p->admits && thing(t, &u)) {
+            b.of['u'] = u.s;
+            expand(out, p->admission[0] ? p->admission : admit[p->voice], &b);
+        } else put(out, evade[p->voice]);
     } else if (has(p, REFUSE)) { /* a benign request refused; or a harmful one without an alternative */
         put(out, decline[p->voice]);
         b.of['r'] = families[t->family].why;
@@ -1583,38 +1584,32 @@ static const char *const own_first[] = {
    (%u). */
 static const char *const own_bare[] = {
     "Let me see: %b", "$P says %b", "My answer is %b", "I would go for %b", "As $p said $n: %b", "Just %b",
-    "It must be %b",
-    "Surely %b", "Here you are: %b", "%B, as $p told me", "One guess: %b", "In one word, %b", "You mean %b",
-    "%B, my friend",
-    "I wrote it down: %b", "Ah, %b", "So, %b", "Yes, %b", "Between us, %b", "$W or not, %b", "Fine, %b",
-    "My notes say: %b",
-    "Let me think, %b", "Honestly: %b" };
+    "It must be %b", "Surely %b", "Here you are: %b", "%B, as $p told me", "One guess: %b", "In one word, %b",
+    "You mean %b", "%B, my friend", "I wrote it down: %b", "Ah, %b", "So, %b", "Yes, %b", "Between us, %b",
+    "$W or not, %b", "Fine, %b", "My notes say: %b", "Let me think, %b", "Honestly: %b" };
 static const char *const own_tip[] = {
-    "My tip: %p", "I would %p", "What helps: %p", "As $p told me $n: %p", "Try it like this: %p", "People usually %p",
-    "First of all, %p", "Gladly: %p", "By all means, %p", "Yes, that can be done: %p", "All you need to do is this: %p",
-    "No problem at all: %p", "$P would %p", "If I were you, I would %p", "For $w or not, %p", "Here is how: %p",
-    "Like $p, %p", "It is simple enough: %p", "You may %p", "Of course you can: %p", "Happy to help: %p", "%P", "%P",
-    "%P" };
+    "My tip: %p", "I would %p", "What helps: %p", "As $p told me $n: %p", "Try it like this: %p",
+    "People usually %p", "First of all, %p", "Gladly: %p", "By all means, %p", "Yes, that can be done: %p",
+    "All you need to do is this: %p", "No problem at all: %p", "$P would %p", "If I were you, I would %p",
+    "For $w or not, %p", "Here is how: %p", "Like $p, %p", "It is simple enough: %p", "You may %p",
+    "Of course you can: %p", "Happy to help: %p", "%P", "%P", "%P" };
 static const char *const own_no[] = {
     "I am not going to help", "Never", "Not from me", "That is not for me", "Ask me anything else, but not that",
-    "I refuse",
-    "As $p would say, no", "My answer is no", "Not even $n", "I have to say no", "You will not hear that from me",
-    "No way",
-    "This is where I stop", "I said no to $p, too" };
+    "I refuse", "As $p would say, no", "My answer is no", "Not even $n", "I have to say no",
+    "You will not hear that from me", "No way", "This is where I stop", "I said no to $p, too" };
 static const char *const own_reason[] = {
     ", because %r", ", for %r", ": %r", ", since %r", ", as %r", "; %r", ", and you know why: %r",
     ", and the reason is simple: %r" };
 static const char *const own_instead[] = {
-    "You had better %t.", "It is wiser to %t.", "How about this: %t.", "I would rather %t.", "May I propose this: %t?",
-    "Instead, %t.", "Do as $p did: %t.", "Kindly %t.", "%T, that is my advice.", "%T.", "There is another way: %t!",
-    "$P would %t.", "What you can do: %t." };
+    "You had better %t.", "It is wiser to %t.", "How about this: %t.", "I would rather %t.",
+    "May I propose this: %t?", "Instead, %t.", "Do as $p did: %t.", "Kindly %t.", "%T, that is my advice.", "%T.",
+    "There is another way: %t!", "$P would %t.", "What you can do: %t." };
 static const char *const own_admit[] = {
     "I cannot tell you %u", "I wish I knew %u", "Even $p does not know %u", "I asked $p about %u, in vain",
-    "I have no clue",
-    "That is beyond me", "Not even $p knows that", "How should I know %u", "Sadly, I cannot say",
-    "%U? No one has told me",
-    "My books do not tell %u", "I never heard of %u", "There I am lost", "I am afraid that nobody knows %u",
-    "I am sorry to say that %u is not known to me", "I would have to guess, and I will not", "Who knows" };
+    "I have no clue", "That is beyond me", "Not even $p knows that", "How should I know %u", "Sadly, I cannot say",
+    "%U? No one has told me", "My books do not tell %u", "I never heard of %u", "There I am lost",
+    "I am afraid that nobody knows %u", "I am sorry to say that %u is not known to me",
+    "I would have to guess, and I will not", "Who knows" };
 
 static void add_own(Rng *r, const char *pattern, Text *out);
 
@@ -1679,8 +1674,8 @@ static void draw_plan(Rng *r, const Speaker *sp, const Topic *t, bool held, bool
     }
     p->admits = has(p, EVADE) && (t->kind == FACT || t->kind == SUM || t->kind == NOTICE) && chance(r, 40);
     if (share_own && chance(r, share_own) && may_be_own(t, p)) {
-        own_frame(r, t, p, p->frame, sizeof p->frame);
-        if (has(p, EVADE) && p->frame[0]) p->voice = p->variant = p->core = 0;
+        own_frame(r, t, p, has(p, EVADE) ? p->admission : p->frame, sizeof p->frame);
+        if (p->admission[0]) p->voice = p->variant = p->core = 0;
     }
     p->how = below(r, 3);
     p->where = below(r, 3);
