@@ -37,7 +37,7 @@ test:                                         ## all that can be proved offline;
 	@B=$(B) tests/run.sh
 
 portable:                                     ## builds without AVX2 and OpenMP
-	@$(MAKE) --no-print-directory NATIVE=-DPORTABLE OPENMP= all
+	@$(MAKE) --no-print-directory NATIVE=-DSIMD=0 OPENMP= all
 
 asan:                                         ## the tests under the address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory B=build/asan OPENMP= NATIVE="$(NATIVE) $(SANITIZE)" CHECKED="$(SANITIZE)" test

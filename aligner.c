@@ -889,12 +889,37 @@ static void cross_entropy(float *logits, double *nll, const int *target, int n, 
        forward  Y = X W^T         (W[out][in] as in every checkpoint),
        backward dX = dY W   and   dW += dY^T X.
    Three nested loops would do, but they load two numbers for each multiply-add and wait for memory. Here the work is
-   cut so that each level of the machine holds what it repeats: a tile of 6 x 16 results lives in 12 of the 16 AVX2
-   registers; the 16-wide panel of B that it walks along (at most KC rows, 20 KB) lives in the L1 cache; MC rows of A
-   live in L2. What the tile cannot read as it lies is first copied ("packed") into panels, in the order in which the
-   tile reads it. docs/speed.md derives the numbers. */
+   cut so that each level of the machine holds what it repeats: a tile of MR x NR results lives in registers; the panel
+   of B that it walks along, NR wide and at most KC rows, lives in the L1 cache; MC rows of A live in L2. What the tile
+   cannot read as it lies is first copied ("packed") into panels, in the order in which the tile reads it. docs/speed.md
+   derives the numbers. */
 
-enum { MR = 6, NR = 16, KC = 320, MC = 96, NC = 1024 };
+// The tile, 2 MR registers in two columns, for what the compiler may use: AVX-512 has 32 registers of 16 floats, AVX2
+// 16 of 8; -DSIMD=0 is plain C. V(op) is the operation on a register. Tiles of any size give the same bits, where each
+// step is fused.
+#ifndef SIMD
+#if defined(__AVX512F__)
+#define SIMD 512
+#elif defined(__AVX2__) && defined(__FMA__)
+#define SIMD 256
+#else
+#define SIMD 0
+#endif
+#endif
+#if SIMD == 512
+#include <immintrin.h>
+#define V(op) _mm512_##op
+typedef __m512 Vector;
+enum { WIDTH = 16, MR = 12, NR = 2 * WIDTH };
+#elif SIMD == 256
+#include <immintrin.h>
+#define V(op) _mm256_##op
+typedef __m256 Vector;
+enum { WIDTH = 8, MR = 6, NR = 2 * WIDTH };
+#else
+enum { MR = 6, NR = 16 };
+#endif
+enum { KC = 320, MC = 96, NC = 1024 };
 
 typedef struct { const float *p; ptrdiff_t row, col; } View;     // element (i, j) is p[i * row + j * col]
 
@@ -902,47 +927,48 @@ typedef struct { const float *p; ptrdiff_t row, col; } View;     // element (i, 
 static View from(View v, int i, int j) { v.p += i * v.row + j * v.col; return v; }
 static View transposed(View v) { return (View){ v.p, v.col, v.row }; }
 
-// c[mr][16] (+)= a[mr][k] b[k][16], where a[i][p] is a[i * row + p * col]. The one place with intrinsics; every sum
+// c[mr][NR] (+)= a[mr][k] b[k][NR], where a[i][p] is a[i * row + p * col]. The one place with intrinsics; every sum
 // runs over k in order, one fused multiply-add each. mr is a constant where it is called, so that all r[i] become
 // registers.
-#if defined(__AVX2__) && defined(__FMA__) && !defined(PORTABLE)
-#include <immintrin.h>
+#if SIMD
 static inline __attribute__((always_inline))
 void tile(const int mr, int k, const float *a, ptrdiff_t row, ptrdiff_t col, const float *b, float *c, size_t ldc,
           bool add)
 {
-    __m256 r[MR][2];
-    for (int i = 0; i < mr; i++) r[i][0] = r[i][1] = _mm256_setzero_ps();
-    for (int i = 0; i < mr; i++) __builtin_prefetch(c + i * ldc, 1), __builtin_prefetch(c + i * ldc + 15, 1);
+    Vector r[MR][2];
+    for (int i = 0; i < mr; i++) r[i][0] = r[i][1] = V(setzero_ps)();
+    for (int i = 0; i < mr; i++) __builtin_prefetch(c + i * ldc, 1), __builtin_prefetch(c + i * ldc + NR - 1, 1);
     for (int p = 0; p < k; p++, a += col, b += NR) {
-        __m256 b0 = _mm256_loadu_ps(b), b1 = _mm256_loadu_ps(b + 8);
-        #pragma GCC unroll 6
+        // A single token waits for memory. It is asked for a page ahead, where the processor by itself does not look.
+        for (int j = 0; mr == 1 && j < NR; j += 16) __builtin_prefetch((const void *)((uintptr_t)(b + j) + 4096));
+        Vector b0 = V(loadu_ps)(b), b1 = V(loadu_ps)(b + WIDTH);
+        #pragma GCC unroll 12
         for (int i = 0; i < mr; i++) {
-            __m256 x = _mm256_broadcast_ss(a + i * row);
-            r[i][0] = _mm256_fmadd_ps(x, b0, r[i][0]);
-            r[i][1] = _mm256_fmadd_ps(x, b1, r[i][1]);
+            Vector x = V(set1_ps)(a[i * row]);
+            r[i][0] = V(fmadd_ps)(x, b0, r[i][0]);
+            r[i][1] = V(fmadd_ps)(x, b1, r[i][1]);
         }
     }
-    #pragma GCC unroll 6
+    #pragma GCC unroll 12
     for (int i = 0; i < mr; i++, c += ldc) {
-        if (add) r[i][0] = _mm256_add_ps(r[i][0], _mm256_loadu_ps(c));
-        if (add) r[i][1] = _mm256_add_ps(r[i][1], _mm256_loadu_ps(c + 8));
-        _mm256_storeu_ps(c, r[i][0]), _mm256_storeu_ps(c + 8, r[i][1]);
+        if (add) r[i][0] = V(add_ps)(r[i][0], V(loadu_ps)(c));
+        if (add) r[i][1] = V(add_ps)(r[i][1], V(loadu_ps)(c + WIDTH));
+        V(storeu_ps)(c, r[i][0]), V(storeu_ps)(c + WIDTH, r[i][1]);
     }
 }
 
 // A tile's multiply-adds without its loads, n times: registers only. No loop does more; `aligner bench` measures it.
-enum { CHAINS = 12, FMA_FLOPS = CHAINS * 8 * 2 };
+enum { CHAINS = 12, FMA_FLOPS = CHAINS * WIDTH * 2 };
 static float fma_loop(long n)
 {
-    __m256 r[CHAINS], x = _mm256_set1_ps(0.999f), y = _mm256_set1_ps(0.001f);
-    for (int i = 0; i < CHAINS; i++) r[i] = _mm256_set1_ps((float)i);          // distinct, or they would be one chain
+    Vector r[CHAINS], x = V(set1_ps)(0.999f), y = V(set1_ps)(0.001f);
+    for (int i = 0; i < CHAINS; i++) r[i] = V(set1_ps)((float)i);              // distinct, or they would be one chain
     while (n--) {
         #pragma GCC unroll 12
-        for (int i = 0; i < CHAINS; i++) r[i] = _mm256_fmadd_ps(r[i], x, y);
+        for (int i = 0; i < CHAINS; i++) r[i] = V(fmadd_ps)(r[i], x, y);
     }
-    for (int i = 1; i < CHAINS; i++) r[0] = _mm256_add_ps(r[0], r[i]);
-    return _mm256_cvtss_f32(r[0]);
+    for (int i = 1; i < CHAINS; i++) r[0] = V(add_ps)(r[0], r[i]);
+    return V(cvtss_f32)(r[0]);
 }
 #else
 static inline void tile(const int mr, int k, const float *a, ptrdiff_t row, ptrdiff_t col, const float *b, float *c,
@@ -970,7 +996,7 @@ static float fma_loop(long n)
 }
 #endif
 
-// The rows x cols part of a tile of mr (6, or 1 for single tokens) x 16, for the edges of C. The tile itself is always
+// The rows x cols part of a tile of mr (MR, or 1 for single tokens) x NR, for the edges of C. The tile itself is always
 // computed whole, so that a result has the same bits wherever the edges fall. Of A, the numbers of a row are neighbours
 // (col is 1) or those of a column are (row is 1).
 static void tile_part(int mr, int rows, int cols, int k, View A, const float *b, float *c, size_t ldc, bool add)
@@ -986,8 +1012,8 @@ static void tile_part(int mr, int rows, int cols, int k, View A, const float *b,
         for (int j = 0; j < cols; j++) c[i * ldc + j] = add ? edge[i * NR + j] + c[i * ldc + j] : edge[i * NR + j];
 }
 
-/* How a product is cut, for M = 12, N = 32: two rows of tiles, two panels of B with 16 columns each, four tiles. A
-   panel of B is stored row after row, so that the step from k to k + 1 reads the next 16 floats. Each thread packs what
+/* How a product is cut, for M = 2 MR, N = 2 NR: two rows of tiles, two panels of B with NR columns each, four tiles. A
+   panel of B is stored row after row, so that the step from k to k + 1 reads the next NR floats. Each thread packs what
    it needs for itself: that costs less than waiting for one another.
 
              B  |  0  |  1  |           for each NC columns of B
@@ -995,7 +1021,7 @@ static void tile_part(int mr, int rows, int cols, int k, View A, const float *b,
        A    -----------------                   pack the block into panels
        0         | 00  | 01  |                  for each MC rows of A         (stay in L2; are packed if need be)
        1         | 10  | 11  |                      for each panel of B       (stays in L1)
-                                                        for each six rows of A
+                                                        for each MR rows of A
                                                             tile */
 
 // Packs the first n rows and k columns of a view as panel[k][width]; what lies beyond n becomes zero.
@@ -1010,7 +1036,7 @@ static void pack(float *panel, int width, View v, int n, int k)
         for (int p = 0; p < k; p++) for (int i = 0; i < n; i++) panel[p * width + i] = v.p[i * v.row + p * v.col];
 }
 
-// Panel number j of B: its columns [16 j, 16 j + 16), of the rows [p0, p0 + k).
+// Panel number j of B: its columns [NR j, NR j + NR), of the rows [p0, p0 + k).
 static void pack_b(float *panel, View B, int p0, int k, int j, int N)
 {
     pack(panel, NR, transposed(from(B, p0, j * NR)), least(NR, N - j * NR), k);
@@ -1027,7 +1053,7 @@ static int block_rows(int K)
 static size_t packed_size(int K, int N) { return (size_t)K * (size_t)round_up(N, NR); }
 enum { GEMM_SIZE = (NC + MC) * KC };
 
-// Packs the whole of B[K][N], panel after panel: packed[N/16][K][16]. Inside a team, the calling thread does it alone.
+// Packs the whole of B[K][N], panel after panel: packed[N/NR][K][NR]. Inside a team, the calling thread does it alone.
 static void pack_all(float *packed, View B, int K, int N)
 {
     #pragma omp parallel for schedule(static) if ((long)K * N > 16384)
@@ -1130,7 +1156,7 @@ static void linear_backward(const Scratch *s, float *dX, bool add, float *dW, co
 
 typedef struct { int H, H_kv, hs, ld; } Heads;  // query heads, key/value heads, head size, row of qkv: (H + 2 H_kv) hs
 
-// Floats of n keys, [n/16][hs][16], and of n values, [hs/16][n][16].
+// Floats of n keys, [n/NR][hs][NR], and of n values, [hs/NR][n][NR].
 static size_t key_panels(int hs, int n) { return (size_t)round_up(n, NR) * (size_t)hs; }
 static size_t value_panels(int hs, int n) { return (size_t)round_up(hs, NR) * (size_t)n; }
 
@@ -1157,12 +1183,12 @@ static void attend(float *out, int out_ld, float *stats, int stats_ld, const flo
     for (int i0 = 0; i0 < n; i0 += mr) {
         int rows = least(n - i0, mr), n_keys = pos0 + i0 + rows;
         View Q = { q + (size_t)i0 * q_ld, q_ld, 1 }, P = { s, longest, 1 };
-        if (rows < mr) {                // a tile reads six rows; behind the last query there may be none to read
+        if (rows < mr) {                // a tile reads MR rows; behind the last query there may be none to read
             memset(last, 0, (size_t)mr * hs * sizeof *last);
             for (int u = 0; u < rows; u++) memcpy(last + u * hs, Q.p + u * Q.row, (size_t)hs * sizeof *last);
             Q = (View){ last, hs, 1 };
         }
-        // s = q . k, for 16 keys at a time
+        // s = q . k, for NR keys at a time
         for (int j = 0; j < n_keys; j += NR)
             tile_part(mr, mr, NR, hs, Q, keys + (size_t)j * hs, s + j, (size_t)longest, false);
         // p = softmax(s / sqrt(hs)) over the keys that each query may see; zero behind them: the tile may add them all
@@ -1174,7 +1200,7 @@ static void attend(float *out, int out_ld, float *stats, int stats_ld, const flo
             if (seen && stats) stats[(size_t)(i0 + u) * stats_ld] = m, stats[(size_t)(i0 + u) * stats_ld + 1] = inv;
             for (int j = seen; j < n_keys; j++) su[j] = 0;
         }
-        // o = p V, 16 columns of V at a time
+        // o = p V, NR columns of V at a time
         for (int d = 0; d < hs; d += NR)
             tile_part(mr, rows, least(NR, hs - d), n_keys, P, values + (size_t)d * capacity,
                       out + (size_t)i0 * out_ld + d, (size_t)out_ld, false);

@@ -111,10 +111,10 @@ static void small_kernels(void)
     free(s.own);
 }
 
-// Examples of the given lengths, packed: on both sides of NR = 16 and of QB = 24.
+// Examples of the given lengths, packed: on both sides of NR (16 or 32) and of QB = 24.
 static void attention_kernel(int H, int H_kv, int hs)
 {
-    static const int length[] = { 1, 16, 5, 17, 24, 25, 48, 113 };
+    static const int length[] = { 1, 16, 32, 17, 24, 25, 33, 113 };
     n_examples = 8, T = 0;
     for (int e = 0; e < n_examples; e++) start[e + 1] = T += length[e];
     heads = (Heads){ H, H_kv, hs, (H + 2 * H_kv) * hs };
