@@ -1064,16 +1064,17 @@ static void pack_all(float *packed, View B, int K, int N)
 static int share(int n, int rank, int size) { return (int)((long)n * rank / size); }
 
 // The share of thread `rank` of `size` in C (+)= A B. B may be packed already. own[GEMM_SIZE] is scratch memory of this
-// thread. Results are cut by rows where C is tall, else by panels; never along K, so that each sum is one thread's.
+// thread. C is cut by rows where it is tall, by panels where it is not or where packed weights need then be read by one
+// thread only; never along K, so that each sum is one thread's.
 static void gemm(int rank, int size, int M, int N, int K, View A, View B, const float *packed, float *C, size_t ldc,
                  bool add, float *own)
 {
     int panels = round_up(N, NR) / NR, mr = M == 1 ? 1 : MR, tiles = round_up(M, mr) / mr, rows = block_rows(K);
-    bool by_rows = tiles >= 2 * size;
+    bool by_rows = !packed && tiles >= 2 * size;
     int i_from = by_rows ? share(tiles, rank, size) * mr : 0, j_from = by_rows ? 0 : share(panels, rank, size);
     int i_to = by_rows ? least(share(tiles, rank + 1, size) * mr, M) : M;
     int j_to = by_rows ? panels : share(panels, rank + 1, size);
-    int step = M == 1 ? 1 : NC / NR;                    // a single token reads packed weights from end to end
+    int step = tiles == 1 ? 1 : NC / NR;                // packed weights that are read once are read from end to end
     float *own_b = own, *own_a = own + (size_t)NC * KC;
     for (int j0 = j_from; j0 < j_to; j0 += step)
         for (int p0 = 0; p0 < K; p0 += rows) {          // the second and later blocks add to the first
