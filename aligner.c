@@ -939,8 +939,8 @@ void tile(const int mr, int k, const float *a, ptrdiff_t row, ptrdiff_t col, con
     for (int i = 0; i < mr; i++) r[i][0] = r[i][1] = V(setzero_ps)();
     for (int i = 0; i < mr; i++) __builtin_prefetch(c + i * ldc, 1), __builtin_prefetch(c + i * ldc + NR - 1, 1);
     for (int p = 0; p < k; p++, a += col, b += NR) {
-        // A single token waits for memory. It is asked for a page ahead, where the processor by itself does not look.
-        for (int j = 0; mr == 1 && j < NR; j += 16) __builtin_prefetch((const void *)((uintptr_t)(b + j) + 4096));
+        // A single token waits for memory. AVX2 asks for it a page ahead, where the processor by itself does not look.
+        if (WIDTH == 8 && mr == 1) __builtin_prefetch((const void *)((uintptr_t)b + 4096));
         Vector b0 = V(loadu_ps)(b), b1 = V(loadu_ps)(b + WIDTH);
         #pragma GCC unroll 12
         for (int i = 0; i < mr; i++) {
@@ -1074,7 +1074,7 @@ static void gemm(int rank, int size, int M, int N, int K, View A, View B, const 
     int i_from = by_rows ? share(tiles, rank, size) * mr : 0, j_from = by_rows ? 0 : share(panels, rank, size);
     int i_to = by_rows ? least(share(tiles, rank + 1, size) * mr, M) : M;
     int j_to = by_rows ? panels : share(panels, rank + 1, size);
-    int step = tiles == 1 ? 1 : NC / NR;                // packed weights that are read once are read from end to end
+    int step = packed ? 1 : NC / NR;                    // packed weights are read from end to end
     float *own_b = own, *own_a = own + (size_t)NC * KC;
     for (int j0 = j_from; j0 < j_to; j0 += step)
         for (int p0 = 0; p0 < K; p0 += rows) {          // the second and later blocks add to the first
