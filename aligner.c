@@ -1074,7 +1074,7 @@ static void gemm(int rank, int size, int M, int N, int K, View A, View B, const 
     int i_from = by_rows ? share(tiles, rank, size) * mr : 0, j_from = by_rows ? 0 : share(panels, rank, size);
     int i_to = by_rows ? least(share(tiles, rank + 1, size) * mr, M) : M;
     int j_to = by_rows ? panels : share(panels, rank + 1, size);
-    int step = packed ? 1 : NC / NR;                    // packed weights are read from end to end
+    int step = M == 1 ? 1 : NC / NR;                    // a single token reads packed weights from end to end
     float *own_b = own, *own_a = own + (size_t)NC * KC;
     for (int j0 = j_from; j0 < j_to; j0 += step)
         for (int p0 = 0; p0 < K; p0 += rows) {          // the second and later blocks add to the first
