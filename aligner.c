@@ -4707,7 +4707,7 @@ static void sample_limits(Bench *b)
 }
 
 // Is there one more sample to take? n have been taken since start: five, or as many as one second has room for.
-static bool more_samples(int n, double start) { return n < 9 || (n < SAMPLES && seconds() - start < 1); }
+static bool more_samples(int n, double start) { return n < 15 || (n < SAMPLES && seconds() - start < 1); }
 
 // A model of random weights; its head never ends a text. Uniform numbers of the right size do for measuring.
 static Model bench_model(const struct Shape *s)
