@@ -36,7 +36,7 @@ test:                                         ## all that can be proved offline;
 	@$(MAKE) --no-print-directory -j 2 tests
 	@B=$(B) tests/run.sh
 
-portable:                                     ## builds without AVX2 and OpenMP
+portable:                                     ## builds without vector intrinsics and OpenMP
 	@$(MAKE) --no-print-directory NATIVE=-DSIMD=0 OPENMP= all
 
 asan:                                         ## the tests under the address and undefined-behaviour sanitizers

@@ -894,9 +894,9 @@ static void cross_entropy(float *logits, double *nll, const int *target, int n, 
    cannot read as it lies is first copied ("packed") into panels, in the order in which the tile reads it. docs/speed.md
    derives the numbers. */
 
-// The tile, 2 MR registers in two columns, for what the compiler may use: AVX-512 has 32 registers of 16 floats, AVX2
-// 16 of 8; -DSIMD=0 is plain C. V(op) is the operation on a register. Tiles of any size give the same bits, where each
-// step is fused.
+// The tile fits the registers: 2 MR of sums, 2 for a row of B and 1 for a number of A are 27 of the 32 (of 16 floats)
+// that AVX-512 has, or 15 of AVX2's 16 (of 8 floats). V(op) is the operation on a register. Both give the same bits;
+// plain C, -DSIMD=0, rounds each product before it adds, and gives others.
 #ifndef SIMD
 #if defined(__AVX512F__)
 #define SIMD 512
@@ -920,6 +920,7 @@ enum { WIDTH = 8, MR = 6, NR = 2 * WIDTH };
 enum { MR = 6, NR = 16 };
 #endif
 enum { KC = 320, MC = 96, NC = 1024 };
+_Static_assert(MC % MR == 0 && NC % NR == 0, "blocks are made of whole tiles");
 
 typedef struct { const float *p; ptrdiff_t row, col; } View;     // element (i, j) is p[i * row + j * col]
 
@@ -939,7 +940,8 @@ void tile(const int mr, int k, const float *a, ptrdiff_t row, ptrdiff_t col, con
     for (int i = 0; i < mr; i++) r[i][0] = r[i][1] = V(setzero_ps)();
     for (int i = 0; i < mr; i++) __builtin_prefetch(c + i * ldc, 1), __builtin_prefetch(c + i * ldc + NR - 1, 1);
     for (int p = 0; p < k; p++, a += col, b += NR) {
-        // A single token waits for memory. AVX2 asks for it a page ahead, where the processor by itself does not look.
+        // A single token waits for memory. Processors look ahead, but not beyond a page of 4096 bytes: so that is asked
+        // for here. (With AVX-512 it brought nothing.)
         if (WIDTH == 8 && mr == 1) __builtin_prefetch((const void *)((uintptr_t)b + 4096));
         Vector b0 = V(loadu_ps)(b), b1 = V(loadu_ps)(b + WIDTH);
         #pragma GCC unroll 12
@@ -1016,7 +1018,7 @@ static void tile_part(int mr, int rows, int cols, int k, View A, const float *b,
    panel of B is stored row after row, so that the step from k to k + 1 reads the next NR floats. Each thread packs what
    it needs for itself: that costs less than waiting for one another.
 
-             B  |  0  |  1  |           for each NC columns of B
+             B  |  0  |  1  |           for each NC columns of B            (NR, if A is a single row)
                 |     |     |               for each block of rows of B       (adds to what the former blocks gave)
        A    -----------------                   pack the block into panels
        0         | 00  | 01  |                  for each MC rows of A         (stay in L2; are packed if need be)
@@ -1064,17 +1066,17 @@ static void pack_all(float *packed, View B, int K, int N)
 static int share(int n, int rank, int size) { return (int)((long)n * rank / size); }
 
 // The share of thread `rank` of `size` in C (+)= A B. B may be packed already. own[GEMM_SIZE] is scratch memory of this
-// thread. C is cut by rows where it is tall, by panels where it is not or where packed weights need then be read by one
-// thread only; never along K, so that each sum is one thread's.
+// thread. C is cut by rows where it is tall, else by panels; with packed weights by panels where there are enough, so
+// that each is read by one thread only. Never along K: each sum is one thread's.
 static void gemm(int rank, int size, int M, int N, int K, View A, View B, const float *packed, float *C, size_t ldc,
                  bool add, float *own)
 {
     int panels = round_up(N, NR) / NR, mr = M == 1 ? 1 : MR, tiles = round_up(M, mr) / mr, rows = block_rows(K);
-    bool by_rows = !packed && tiles >= 2 * size;
+    bool by_rows = tiles >= 2 * size && (!packed || panels < 2 * size);
     int i_from = by_rows ? share(tiles, rank, size) * mr : 0, j_from = by_rows ? 0 : share(panels, rank, size);
     int i_to = by_rows ? least(share(tiles, rank + 1, size) * mr, M) : M;
     int j_to = by_rows ? panels : share(panels, rank + 1, size);
-    int step = M == 1 ? 1 : NC / NR;                    // a single token reads packed weights from end to end
+    int step = M == 1 ? 1 : NC / NR;                    // a panel and all of its K: packed weights are read in order
     float *own_b = own, *own_a = own + (size_t)NC * KC;
     for (int j0 = j_from; j0 < j_to; j0 += step)
         for (int p0 = 0; p0 < K; p0 += rows) {          // the second and later blocks add to the first
@@ -1424,7 +1426,7 @@ static void model_alloc(Model *m)
         y->gate_up = add_tensor(m, "ffn_gate", l, F, C);
         add_tensor(m, "ffn_up", l, F, C);
         y->down = add_tensor(m, "ffn_down", l, C, F);
-        // The packed copy for generation has a layout of its own: rows are rounded up to 16 there.
+        // The packed copy for generation has a layout of its own: rows are rounded up to NR there.
         y->packed_qkv = m->packed_out;
         y->packed_o = y->packed_qkv + packed_size(C, qkv_dim(c));
         y->packed_gate_up = y->packed_o + packed_size(C, C);
@@ -1891,7 +1893,7 @@ typedef struct {
 // Keys and values of the len positions read so far, in the matmul's panels: layer l at k + l * keys and v + l * values.
 typedef struct { float *k, *v; size_t keys, values; int len, capacity; } Cache;
 
-// Floats from one row of logits to the next. The 16 keep rows from being a power of two apart: a column of such rows
+// Floats from one row of logits to the next. The NR keep rows from being a power of two apart: a column of such rows
 // would fall into a few sets of the cache.
 static size_t logits_ld(const Config *c) { return (size_t)round_up(c->V, LANES) + NR; }
 
@@ -4697,7 +4699,7 @@ static void sample_limits(Bench *b)
     start = seconds();
     #pragma omp parallel reduction(+ : sum)
     {
-        float s[64] = { 0 };            // eight registers of sums, so that no addition waits for the last one
+        float s[64] = { 0 };            // 64 sums, so that no addition waits for the last one
         const float *x = b->buffer + thread_rank() * each;
         for (long i = 0; i < each; i += 64) for (int l = 0; l < 64; l++) s[l] += x[i + l];
         for (int l = 0; l < 64; l++) sum += s[l];
@@ -4706,7 +4708,7 @@ static void sample_limits(Bench *b)
     b->sink = sum;
 }
 
-// Is there one more sample to take? n have been taken since start: five, or as many as one second has room for.
+// Is there one more sample to take? n have been taken since start: 15, or as many as one second has room for.
 static bool more_samples(int n, double start) { return n < 15 || (n < SAMPLES && seconds() - start < 1); }
 
 // A model of random weights; its head never ends a text. Uniform numbers of the right size do for measuring.
