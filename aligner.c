@@ -906,20 +906,17 @@ static void cross_entropy(float *logits, double *nll, const int *target, int n, 
 #define SIMD 0
 #endif
 #endif
-#if SIMD == 512
+#if SIMD
 #include <immintrin.h>
+#if SIMD == 512
 #define V(op) _mm512_##op
 typedef __m512 Vector;
-enum { WIDTH = 16, MR = 12, NR = 2 * WIDTH };
-#elif SIMD == 256
-#include <immintrin.h>
+#else
 #define V(op) _mm256_##op
 typedef __m256 Vector;
-enum { WIDTH = 8, MR = 6, NR = 2 * WIDTH };
-#else
-enum { MR = 6, NR = 16 };
 #endif
-enum { KC = 320, MC = 96, NC = 1024 };
+#endif
+enum { WIDTH = SIMD == 512 ? 16 : 8, MR = SIMD == 512 ? 12 : 6, NR = 2 * WIDTH, KC = 320, MC = 96, NC = 1024 };
 _Static_assert(MC % MR == 0 && NC % NR == 0, "blocks are made of whole tiles");
 
 typedef struct { const float *p; ptrdiff_t row, col; } View;     // element (i, j) is p[i * row + j * col]

@@ -98,8 +98,8 @@ static void threads_agree(int threads, int M, int N, int K)
 static void the_matmul(void)
 {
     static const int size[] = { 1, 3, 7, 8, 9, 31, 64, 65 };
-    static const int large[][3] = { { 1, 17, 257 }, { 1, 70, 700 }, { 5, 33, 300 }, { 13, 40, 600 }, { 97, 16, 256 }, { 200, 48, 513 },
-                                    { 6, 300, 65 }, { 7, 22, 700 }, { 7, NC + 70, 33 } };
+    static const int large[][3] = { { 1, 17, 257 }, { 1, 70, 700 }, { 5, 33, 300 }, { 13, 40, 600 }, { 97, 16, 256 },
+                                    { 200, 48, 513 }, { 6, 300, 65 }, { 7, 22, 700 }, { 7, NC + 70, 33 } };
     const int n_large = sizeof large / sizeof *large;
     set_threads(1);
     for (int i = 0; i < 512; i++) products(size[i / 64], size[i / 8 % 8], size[i % 8]);
