@@ -2985,6 +2985,7 @@ static void rows_load(Rows *r, const Model *m, const char *path, Objective objec
 
 typedef struct {
     double temperature, top_p, frequency_penalty;       // temperature 0: greedy
+    double keep;                                        // nats that a token of y_o gains, see generate()
     int top_k, max_tokens, no_draft;                    // 0: no limit
     uint64_t seed;
 } Decoding;
@@ -3094,12 +3095,17 @@ static int resume_draft(const int *draft, int n_draft, const Ids *out, int from)
 //
 // For an Aligner the draft is y_o: correcting is easier than answering because most of y_c is there already. The runs
 // that are kept are what it copies.
+//
+// how.keep is a say in favour of y_o: until the first difference its next token gains that many nats. 0 decodes the model
+// as it is. An Aligner that was trained with fewer good answers than it meets is too ready to correct: by Bayes' rule its
+// log odds of copying are short by the log of the ratio of the odds, and keep gives them back.
 static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_draft, Ids *out)
 {
     // A guess is only a guess about what greedy decoding would write: where tokens are drawn there is no draft.
     bool drafting = draft && g->how.temperature <= 0 && !g->how.no_draft;
     int at = drafting ? 0 : -1;                         // the draft's next token; -1 where its thread is lost
     int block = DRAFT_FIRST, last, room = g->m->c.context;
+    bool same = n_draft > 0;                            // has y_c been y_o so far?
     const int *pending = prompt->a;                     // certain, but not fed yet: the prompt, later the last token
     int n_pending = prompt->n;
     memset(g->count, 0, (size_t)g->m->c.V * sizeof *g->count);
@@ -3110,7 +3116,9 @@ static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_dr
         if (guesses > room - g->cache.len - n_pending) guesses = room - g->cache.len - n_pending;
         float *logits = (float *)feed(g, pending, n_pending, at < 0 ? NULL : draft + at, guesses, guesses + 1);
         for (;; i++, logits += logits_ld(&g->m->c)) {   // i guesses have come true so far
+            if (same) logits[out->n < n_draft ? draft[out->n] : EOS] += (float)g->how.keep;
             last = choose(g, logits);
+            same = same && out->n < n_draft && last == draft[out->n];
             if (last == EOS) return true;
             if (g->how.max_tokens && out->n == g->how.max_tokens) return false;
             ids_add(out, last), g->count[last]++, g->tokens++;
@@ -3885,6 +3893,7 @@ static const char USAGE[] =
 "  aligner correct M.gguf [F.jsonl]     rows with question and answer -> the same rows with correction and action\n"
 "        --question S --answer S (instead of a file), --temperature X --top-k N --top-p X --frequency-penalty X\n"
 "        --seed N --max-tokens N --no-draft --diff; in conversation --upstream M.gguf answers empty answers\n"
+"        --keep X   y_o's tokens gain X nats until the first difference: fewer corrections, fewer needless ones\n"
 "  aligner eval M.gguf --data F [--json]   loss a token, and copy or correct against the gold corrections\n"
 "  aligner loglik M.gguf [F.jsonl] [--target answer|correction]   adds loglik (nats) and tokens to rows\n"
 "  aligner score R.gguf [F.jsonl]          adds the reward of question and answer to rows\n"
@@ -3958,6 +3967,7 @@ static void parse_options(Options *o, int argc, char **argv)
         { "--temperature", REAL, &h->temperature },
         { "--top-k", INT, &h->top_k }, { "--top-p", REAL, &h->top_p }, { "--max-tokens", INT, &h->max_tokens },
         { "--frequency-penalty", REAL, &h->frequency_penalty }, { "--no-draft", FLAG, &h->no_draft },
+        { "--keep", REAL, &h->keep },
         { "--train", FLAG, &o->for_training }, { "--diff", FLAG, &o->diff },
         { "--json", FLAG, &o->json }, { "--text", STRING, &o->text },
         { "--question", STRING, &o->question }, { "--answer", STRING, &o->answer },

@@ -123,6 +123,8 @@ ok "progress goes to stderr" [ -s "$t/err" ]
 correct --quiet < "$rows"; ok "--quiet is quiet" [ ! -s "$t/err" ]
 correct "$rows"; ok "correct with a file" cmp -s "$t/out" "$t/want"
 correct --no-draft < "$rows"; ok "--no-draft changes nothing" cmp -s "$t/out" "$t/want"
+correct --keep 0 < "$rows"; ok "--keep 0 changes nothing" cmp -s "$t/out" "$t/want"
+correct --keep 1000 < "$rows"; ok "--keep 1000 copies" [ "$(grep -c '"action": "copy"' "$t/out")" = "$(grep -c . "$t/out")" ]
 correct --threads 2 < "$rows"; ok "--threads 2 changes nothing" cmp -s "$t/out" "$t/want"
 correct < "$t/want"; ok "what is there already is replaced" cmp -s "$t/out" "$t/want"
 (echo '['; sed '$!s/$/,/' "$rows"; echo ']') | correct; ok "a JSON array" cmp -s "$t/out" "$t/want"

@@ -124,6 +124,43 @@ static void passes_of_a_copy(void)
     generator_free(&g), model_free(&m);
 }
 
+// --keep: nothing at 0; y_o itself where it is large; in between a copy wherever 0 copies, and drafts change nothing.
+static void kept(void)
+{
+    enum { V = 30, ROWS = 200 };
+    Model m;
+    Generator g;
+    int copies[4] = { 0 };
+    id_model(&m, V, 100, 11);
+    generator_init(&g, &m, GREEDY);
+    for (int i = 0; i < ROWS; i++) {
+        static const double nats[4] = { 0, 0.5, 2, 1000 };
+        Row p = random_row(V, 1, 1 + below(40), &seed);
+        Ids prompt = { p.ids, p.n, 0 }, plain = { 0 }, draft, out[2] = { { 0 }, { 0 } };
+        g.how.keep = 0, g.how.no_draft = false, g.how.max_tokens = 12;
+        generate(&g, &prompt, NULL, 0, &plain);
+        draft = spoil(&plain, V, 5);
+        if (!draft.n) ids_add(&draft, V - 1);
+        for (int j = 0; j < draft.n; j++) if (draft.a[j] == EOS) draft.a[j] = V - 1;
+        g.how.max_tokens = 0;
+        bool copied = false;
+        for (int k = 0; k < 4; k++) {
+            g.how.keep = nats[k];
+            for (int no_draft = 0; no_draft < 2; no_draft++) {
+                g.how.no_draft = no_draft, out[no_draft].n = 0;
+                generate(&g, &prompt, draft.a, draft.n, &out[no_draft]);
+            }
+            OK(same_ids(&out[0], &out[1]), "row %d: with %g nats the draft changes the text", i, nats[k]);
+            OK(!copied || same_ids(&out[0], &draft), "row %d: copied with fewer nats than %g", i, nats[k]);
+            copied = same_ids(&out[0], &draft), copies[k] += copied;
+        }
+        free(p.ids), free(plain.a), free(draft.a), free(out[0].a), free(out[1].a);
+    }
+    OK(copies[3] == ROWS, "with 1000 nats %d of %d answers are copied", copies[3], ROWS);
+    OK(copies[0] < copies[2] && copies[2] < ROWS, "%d, %d and %d copies: no fair mix", copies[0], copies[1], copies[2]);
+    generator_free(&g), model_free(&m);
+}
+
 static void the_sampler(void)
 {
     enum { V = 12, DRAWS = 20000 };
@@ -278,6 +315,7 @@ int main(void)
     cached_passes();
     draft_equals_plain();
     passes_of_a_copy();
+    kept();
     the_sampler();
     corrections();
     by_hand();
