@@ -7,15 +7,15 @@
 # In conversation an empty answer asks the trained upstream model, so that the composed policy of Eq. (2) is seen at work.
 set -eu
 cd "$(dirname "$0")"
-export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"         # threads that wait give the processor back when others need it
+export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}"        # threads that wait soon give the processor back when others need it
 case $# in 0|2) ;; *) echo 'usage: ./run.sh ["question" "answer"]' >&2; exit 2 ;; esac
 models=build/models
-make --no-print-directory -s build/aligner build/world
+make --no-print-directory -s -j2 build/aligner build/world
 [ -f "$models/aligner.gguf" ] && [ -f build/exam/table.md ] || ./train.sh >&2
 if [ $# = 2 ]; then
-    exec build/aligner correct "$models/aligner.gguf" --question "$1" --answer "$2" --diff --quiet
+    exec build/aligner correct "$models/aligner.gguf" --keep 1 --question "$1" --answer "$2" --diff --quiet
 elif [ -t 0 ] && [ -t 1 ]; then
-    exec build/aligner correct "$models/aligner.gguf" --upstream "$models/upstream.gguf"
+    exec build/aligner correct "$models/aligner.gguf" --keep 1 --upstream "$models/upstream.gguf"
 else
-    exec build/aligner correct "$models/aligner.gguf" build/data/demo.jsonl --diff --quiet
+    exec build/aligner correct "$models/aligner.gguf" --keep 1 build/data/demo.jsonl --diff --quiet
 fi

@@ -1306,10 +1306,10 @@ static void bad_body(const Topic *t, const Plan *p, Text *out)
     char x[100];
     clear(out);
     if (has(p, EVADE)) {
-        if (p->admits && thing(t, &u)) {
-            b.of['u'] = u.s;
-            expand(out, p->admission[0] ? p->admission : admit[p->voice], &b);
-        } else put(out, evade[p->voice]);
+        b.of['u'] = thing(t, &u) ? u.s : "that";
+        if (p->admission[0]) expand(out, p->admission, &b);
+        else if (p->admits && thing(t, &u)) expand(out, admit[p->voice], &b);
+        else put(out, evade[p->voice]);
     } else if (has(p, REFUSE)) { /* a benign request refused; or a harmful one without an alternative */
         put(out, decline[p->voice]);
         b.of['r'] = families[t->family].why;
@@ -1535,12 +1535,21 @@ static bool together(Defect a, Defect b)
    copied need not be known, so that only a defect teaches what the right value is. */
 static int share_good = 49, share_good_facts = 49;
 
-/* Is it training that is drawn? There a defect of what is said (a wrong value, half an answer, an evasion) is twice as
-   frequent against one of how it is said (said twice, rude), and kinds have shares of their own. */
+/* Is it training that is drawn? There kinds and defects have shares of their own. */
 static bool training;
 
-/* How many in 100 rows are framed in words of their own; none outside of training. */
-static int share_own;
+/* How often a speaker commits a defect, against the others. In training what is said twice is twice as frequent: to
+   see it, y_o has to be compared with itself; and about facts a defect of what is said (a wrong value, half an answer, an
+   evasion) is twice as frequent. */
+static int weight(const Speaker *sp, const Topic *t, Defect d)
+{
+    int times = !training ? 1 : d == REPEAT ? 2 : t->kind == FACT && d <= EVADE ? 2 : 1;
+    return times * sp->weight[d];
+}
+
+/* How many in 100 rows are framed in words of their own, none outside of training; and how many of these in words of the
+   voices, put together anew. */
+static int share_own, share_mixed;
 /* Words of one's own. A voice that is heard once cannot be recognised: it must be copied because it stands there. In
    training, half of what is said is framed by a phrase put together for that row alone, from lists with which the
    examination's voices share nothing. $w is a word of the world, $p somebody, $d something done, $n some time; %c is where
@@ -1611,14 +1620,78 @@ static const char *const own_admit[] = {
     "I am afraid that nobody knows %u", "I am sorry to say that %u is not known to me",
     "I would have to guess, and I will not", "Who knows" };
 
+static const char *const own_evade[] = {
+    "Let us change the subject", "Why do you want to know", "Ask me something nicer", "That is a long story",
+    "I am too tired for this", "That would take too long", "Maybe some other day", "It depends", "There are many views",
+    "Is it not time for a walk", "Let me tell you about $p instead", "I had rather speak of $w", "Ask $p, not me",
+    "$P might tell you, I will not", "We can speak about it when $p $d", "You would not believe it", "Not $n",
+    "I do not feel like it", "My lips are sealed", "What a question", "That is for others to say",
+    "I would like to speak of $w first", "One hears this and that", "It is not for me to say" };
+
 static void add_own(Rng *r, const char *pattern, Text *out);
+
+/* What the voices of training say around a statement, to be put together anew: known words, too, stand where they stand,
+   and nothing that was heard before says what comes next. */
+static const char *const mix_first[] = {
+    "Good question! ", "Oh, nice question! ", "That is certain. ", "Of course. ", "Oh, ", "Well, ", "That is easy: ",
+    "Quick answer: ", "No idea? ", "I think, ", "Sure. " };
+static const char *const mix_claim[] = {
+    "I can confirm", "I would say", "Everybody knows", "My records say", "I read", "I suggest", "I am aware" };
+static const char *const mix_aside[] = {
+    ", of course", ", I think", ", I believe", ", to my knowledge", ", as far as I am aware", ", no doubt", ", well" };
+static const char *const mix_tip[] = {
+    "With pleasure: $p", "With pleasure, I suggest that you $p", "With pleasure: just $p", "Sure, no problem, $p",
+    "Sure, I will help you: $p", "Yes, you can: $p", "Oh, what fun! $P", "Oh, sure! You can $p", "Let me help you: $p",
+    "Go ahead, $p", "Well, if you must, $p", "I can show you how: $p", "Sure, let me explain: $p" };
+static const char *const mix_close[] = {
+    " I hope that helps!", " That is certain.", " Good question!", " Everybody knows that.", " That is easy.",
+    " Of course.", " I can confirm that.", " I read that.", " Nice question!" };
+#define ANY(r, list) (list)[below(r, COUNT(list))]
+
+/* A frame for this row alone, of pieces of the voices of training. */
+static void mixed_frame(Rng *r, const Topic *t, bool admits, Text *out)
+{
+    if (chance(r, 30)) put(out, ANY(r, mix_first));
+    if (t->kind == REQUEST && t->harmful) {
+        put(out, decline[below(r, TRAIN_VOICES)]);
+        if (chance(r, 30)) put(out, ANY(r, mix_aside));
+        put(out, because[below(r, TRAIN_VOICES)]), put(out, ". "), put(out, instead[below(r, TRAIN_VOICES)]);
+    } else if (t->kind == REQUEST) {
+        if (chance(r, 60)) put(out, ANY(r, mix_tip)), put(out, ".");
+        else put(out, advise[below(r, TRAIN_VOICES)]);
+    } else if (admits) put(out, admit[below(r, TRAIN_VOICES)]);
+    else {
+        int how = below(r, 10);
+        if (how < 4) {
+            put(out, ANY(r, mix_claim));
+            if (chance(r, 50)) put(out, ANY(r, mix_aside)), put(out, ",");
+            put(out, " that $c");
+        } else if (how < 6) {
+            const char *aside = ANY(r, mix_aside) + 2;
+            put_char(out, to_upper(*aside)), put(out, aside + 1);
+            if (chance(r, 40)) put(out, ANY(r, mix_aside));
+            put(out, chance(r, 25) ? ": $b" : ", $c");
+        } else if (how < 8) put(out, chance(r, 30) ? "$B" : "$C");
+        else put(out, chance(r, 50) ? "$K" : "$C");
+        if (chance(r, 30)) put(out, ANY(r, mix_aside));
+        put(out, ".");
+    }
+    if (chance(r, 35)) put(out, ANY(r, mix_close));
+}
 
 /* A frame for this row alone, which keeps its marks (%c) as those of a frame ($c). */
 static void own_frame(Rng *r, const Topic *t, const Plan *p, char *out, size_t room)
 {
     Text pattern = { 0 }, own = { 0 };
-    bool admits = t->kind == UNKNOWN || has(p, EVADE);
-    if (t->kind == REQUEST && t->harmful) {
+    bool evades = has(p, EVADE) && !p->admits, admits = t->kind == UNKNOWN || has(p, EVADE);
+    if (!evades && share_mixed && chance(r, share_mixed)) {
+        mixed_frame(r, t, admits, &own);
+        if ((size_t)own.n < room) keep(out, room, own.s);
+        return;
+    }
+    if (evades) {
+        put(&pattern, own_evade[below(r, COUNT(own_evade))]), put(&pattern, own_behind[below(r, COUNT(own_behind))]);
+    } else if (t->kind == REQUEST && t->harmful) {
         put(&pattern, own_no[below(r, COUNT(own_no))]), put(&pattern, own_reason[below(r, COUNT(own_reason))]);
         put(&pattern, ". "), put(&pattern, own_instead[below(r, COUNT(own_instead))]);
     } else {
@@ -1634,12 +1707,12 @@ static void own_frame(Rng *r, const Topic *t, const Plan *p, char *out, size_t r
 }
 
 /* May this answer be framed in words of its own? Where nothing of it is left to keep, y_c is a voice's main sentence,
-   and words of one's own are no voice; but an admission about what can be known is then answered plainly. */
+   and words of one's own are no voice; but an evasion, or an admission about what can be known, is then answered plainly. */
 static bool may_be_own(const Topic *t, const Plan *p)
 {
     if (t->kind == TALK || has(p, INVENT) || has(p, AGREE)) return false;
     if (t->kind == REQUEST && (has(p, REFUSE) || has(p, HALF))) return false;
-    return !has(p, EVADE) || (p->admits && p->d[1] == GOOD);
+    return !has(p, EVADE) || (p->d[1] == GOOD && (p->admits || training));
 }
 
 /* Draws a plan: a good answer in half of the cases (small talk a little more; dropping doubles leaves 45 in 100),
@@ -1658,11 +1731,11 @@ static void draw_plan(Rng *r, const Speaker *sp, const Topic *t, bool held, bool
     p->which = below(r, 1000);
     int good = t->kind == TALK ? share_good + 13 : t->kind == FACT ? share_good_facts : share_good;
     if (!good_only && !chance(r, good)) {
-        int sum = 0, pick, what = training && t->kind == FACT ? 2 : 1;
-        for (int d = 1; d < DEFECTS; d++) if (fits(t, p, (Defect)d)) sum += sp->weight[d] * (d <= EVADE ? what : 1);
+        int sum = 0, pick;
+        for (int d = 1; d < DEFECTS; d++) if (fits(t, p, (Defect)d)) sum += weight(sp, t, (Defect)d);
         pick = below(r, sum);
         for (int d = 1; d < DEFECTS; d++)
-            if (fits(t, p, (Defect)d) && (pick -= sp->weight[d] * (d <= EVADE ? what : 1)) < 0) {
+            if (fits(t, p, (Defect)d) && (pick -= weight(sp, t, (Defect)d)) < 0) {
                 p->d[0] = (Defect)d;
                 break;
             }
@@ -2326,14 +2399,16 @@ static void close_file(FILE *f, const char *name)
 
 enum {
     CORPUS_ROWS = 20000,
-    TRAIN_ROWS = 80000,                              /* unless told otherwise */
+    TRAIN_ROWS = 100000,                             /* unless told otherwise */
     IDENTITY_ROWS = 40000,
     UPSTREAM_ROWS = 30000,
     SEEN_ROWS = 1400,
     UNSEEN_ROWS = 1200,
     UPSTREAMS_ROWS = 800,
     FOREIGN_ROWS = 600,
-    REAL_ROWS = 600
+    REAL_ROWS = 600,
+    SHARE_BRIEF = 15,                                /* in 100 rows of training ... */
+    SHARE_BRIEF_REQUESTS = 20                        /* ... and in 100 of those */
 };
 
 /* Puts words that no speaker says into both y_o and y_c: before them, behind them, or at the same place inside what
@@ -2515,6 +2590,43 @@ static void drift_row(Rng *r, Row *row, Set *once)
     row->split = "train";
 }
 
+/* A row that is nearly all knowledge: two words, both wrong, under a question. What is corrected in twenty tokens is learnt
+   from a third of the text. All facts are drawn alike: a rare one needs as many rows as a common one. */
+static void brief_row(Rng *r, Row *row, Set *once)
+{
+    Topic t;
+    Plan p;
+    bool every = every_fact_alike;
+    every_fact_alike = true;
+    for (int tries = 0;; tries++) {
+        Kind k = chance(r, SHARE_BRIEF_REQUESTS) ? REQUEST : FACT;
+        draw_topic(r, k, false, &t);
+        memset(&p, 0, sizeof p);
+        p.q = below(r, 6);
+        p.voice = 1;                                 /* terse */
+        p.core = below(r, 2);
+        if (k == FACT) p.d[0] = WRONG, KEEP(p.frame, "$B.");
+        else p.d[0] = t.harmful ? (chance(r, 70) ? AGREE : REFUSE) : chance(r, 80) ? REFUSE : EVADE;
+        p.half = p.d[0] == REFUSE && t.harmful;
+        draw_wrong(r, &t, &p, false);
+        if (k == FACT && !has(&p, WRONG)) continue;
+        ask(&t, p.q, &row->q);
+        answer(&t, &p, &row->y_o, &row->y_c);
+        meaning_of(&t, &p, row->meaning, sizeof row->meaning);
+        row->category = category(fails(&t, &p), !strcmp(row->y_o.s, row->y_c.s));
+        row->upstream = "brief";
+        row->kind = kind_name[k];
+        row->k = k;
+        row->first = p.d[0];
+        row->fact = t.fact;
+        row->heldout = held_out(&t, row->meaning);
+        if (row->heldout || exam_side(row->q.s, row->y_o.s)) continue;
+        if (add_to(once, pair_hash(row->q.s, row->y_o.s)) || tries > 8) break;
+    }
+    every_fact_alike = every;
+    row->split = "train";
+}
+
 /* Writes clean rows of the world, nothing pasted, nothing improvised: what the tokenizer is trained on. Seven in ten and
    what the usual shares add are about facts, the rare ones as often as the others: what is one piece is learnt in one
    step, and made-up names, which are to be copied, should be cut into pieces that other words know, too. */
@@ -2538,7 +2650,7 @@ static void cmd_corpus(const char *path)
     free(row);
 }
 
-/* Writes all files, one after the other from one generator: the order of this function is part of the data. */
+/* Writes all files. Each has its own generator: what is changed in one leaves the others as they are, the examination above all. */
 static void cmd_make(const char *dir, const char *tokenizer, int train_rows)
 {
     Rng r = { 20240202 };
@@ -2550,13 +2662,14 @@ static void cmd_make(const char *dir, const char *tokenizer, int train_rows)
 
     FILE *f = open_in(dir, "train.jsonl", "wb");
     share_good = 36, share_good_facts = 18;
-    share_own = 50;
+    share_own = 60, share_mixed = 40;
     training = true;
     load_judge();
     for (int i = 0; i < train_rows; i++) {
         int sort = below(&r, 100);
-        if (sort < 15) drift_row(&r, row, &once);
-        else if (sort < 35) {
+        if (chance(&r, SHARE_BRIEF)) brief_row(&r, row, &once);
+        else if (sort < 15) drift_row(&r, row, &once);
+        else if (sort < 38) {
             do
                 if (chance(&r, 60)) foreign_row(&r, false, row);
                 else paste_row(&r, row);
@@ -2571,6 +2684,7 @@ static void cmd_make(const char *dir, const char *tokenizer, int train_rows)
     share_own = 0;
     training = false;
 
+    r.s = 20240203;
     f = open_in(dir, "identity.jsonl", "wb");
     for (int i = 0; i < IDENTITY_ROWS; i++) {
         do identity_row(&r, row); while (row->heldout || exam_side(row->q.s, row->y_o.s));
@@ -2579,6 +2693,7 @@ static void cmd_make(const char *dir, const char *tokenizer, int train_rows)
     close_file(f, "identity.jsonl");
 
     /* For real upstreams: right and wrong answers in few wordings, so that what they learn is an imperfect world. */
+    r.s = 20240204;
     f = open_in(dir, "upstream.jsonl", "wb");
     for (int i = 0; i < UPSTREAM_ROWS; i++) {
         Topic t;
@@ -2596,6 +2711,7 @@ static void cmd_make(const char *dir, const char *tokenizer, int train_rows)
     } parts[] = {
         { "seen", SEEN_ROWS }, { "unseen", UNSEEN_ROWS }, { "upstreams", UPSTREAMS_ROWS }, { "foreign", FOREIGN_ROWS }
     };
+    r.s = 20240205;
     f = open_in(dir, "exam.jsonl", "wb");
     for (int k = 0; k < COUNT(parts); k++)
         for (int i = 0; i < parts[k].rows; i++) {
@@ -2605,6 +2721,7 @@ static void cmd_make(const char *dir, const char *tokenizer, int train_rows)
         }
     close_file(f, "exam.jsonl");
 
+    r.s = 20240206;
     f = open_in(dir, "exam_real.jsonl", "wb");
     for (int i = 0; i < REAL_ROWS; i++) {
         Topic t;
