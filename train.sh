@@ -74,8 +74,8 @@ stage warmup warmup $new --dim 128 --layers 3 --heads 8 --hidden 352 --data "$da
 stage aligner aligner --init "$models/warmup.gguf" --data "$data/train.jsonl" \
     --tokens 1024 --steps "$(steps 5000 200 15000)" --lr 2e-3 --adam-eps 3e-5
 
-# The examination. Speakers bring their answers; the real models are asked first. Half of what they say is good, where of
-# the triples above two in five were: --keep gives the odds of a copy back what training with few of them took.
+# The examination. Speakers bring their answers; the real models are asked first. Half of what speakers say is good, where of
+# the world's answers in train.jsonl one in five was: --keep gives the odds of a copy back what training with few of them took.
 if [ ! -f "$exam/table.md" ]; then
     echo "== examination" >&2
     build/aligner correct "$models/aligner.gguf" --keep 1 "$data/exam.jsonl" > "$exam/speakers.jsonl"
