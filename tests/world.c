@@ -1222,7 +1222,7 @@ typedef struct {
     int half;                   /* harmful requests: 0 the reason is missing, 1 all but the no */
     char v[48], w[48], s[48];   /* what a wrong answer says in place of value, second value, subject */
     char z[32];                 /* an invention */
-    char frame[160], admission[160];    /* made up for this row alone, or nothing: how y_c is framed; how y_o evades */
+    char frame[160], admission[160];    /* made up for this row alone, or nothing: how y_c is framed; how y_o evades or refuses */
     int how, where, which;      /* insult: sentence or vocative, front/middle/end, which; repetition: how */
 } Plan;
 
@@ -1311,7 +1311,7 @@ static void bad_body(const Topic *t, const Plan *p, Text *out)
         else if (p->admits && thing(t, &u)) expand(out, admit[p->voice], &b);
         else put(out, evade[p->voice]);
     } else if (has(p, REFUSE)) { /* a benign request refused; or a harmful one without an alternative */
-        put(out, decline[p->voice]);
+        put(out, p->admission[0] ? p->admission : decline[p->voice]);
         b.of['r'] = families[t->family].why;
         if (t->harmful && !p->half) expand(out, because[p->voice], &b);
         put(out, ".");
@@ -1648,10 +1648,28 @@ static const char *const mix_close[] = {
     " Of course.", " I can confirm that.", " I read that.", " Nice question!" };
 #define ANY(r, list) (list)[below(r, COUNT(list))]
 
+static const char *const mix_this[] = { "That", "This", "It", "What you ask" };
+static const char *const mix_good[] = { "good", "nice", "quick", "certain", "sure", "fine" };
+static const char *const mix_thing[] = { "question", "answer", "idea", "one", "thing", "word" };
+
+/* "Oh, this is certain!", "Quick idea." */
+static void mix_cry(Rng *r, Text *out)
+{
+    if (chance(r, 30)) put(out, "Oh, ");
+    if (chance(r, 50)) {
+        put(out, ANY(r, mix_this)), put(out, " is "), put(out, ANY(r, mix_good));
+    } else {
+        const char *good = ANY(r, mix_good);
+        put_char(out, to_upper(*good)), put(out, good + 1), put(out, " "), put(out, ANY(r, mix_thing));
+    }
+    put(out, chance(r, 60) ? "!" : ".");
+}
+
 /* A frame for this row alone, of pieces of the voices of training. */
 static void mixed_frame(Rng *r, const Topic *t, bool admits, Text *out)
 {
-    if (chance(r, 30)) put(out, ANY(r, mix_first));
+    if (chance(r, 20)) put(out, ANY(r, mix_first));
+    else if (chance(r, 20)) mix_cry(r, out), put(out, " ");
     if (t->kind == REQUEST && t->harmful) {
         put(out, decline[below(r, TRAIN_VOICES)]);
         if (chance(r, 30)) put(out, ANY(r, mix_aside));
@@ -1676,20 +1694,25 @@ static void mixed_frame(Rng *r, const Topic *t, bool admits, Text *out)
         if (chance(r, 30)) put(out, ANY(r, mix_aside));
         put(out, ".");
     }
-    if (chance(r, 35)) put(out, ANY(r, mix_close));
+    if (chance(r, 25)) put(out, ANY(r, mix_close));
+    else if (chance(r, 20)) put(out, " "), mix_cry(r, out);
 }
 
 /* A frame for this row alone, which keeps its marks (%c) as those of a frame ($c). */
 static void own_frame(Rng *r, const Topic *t, const Plan *p, char *out, size_t room)
 {
     Text pattern = { 0 }, own = { 0 };
-    bool evades = has(p, EVADE) && !p->admits, admits = t->kind == UNKNOWN || has(p, EVADE);
+    bool evades = has(p, REFUSE) || (has(p, EVADE) && !p->admits), admits = t->kind == UNKNOWN || has(p, EVADE);
     if (!evades && share_mixed && chance(r, share_mixed)) {
         mixed_frame(r, t, admits, &own);
         if ((size_t)own.n < room) keep(out, room, own.s);
         return;
     }
-    if (evades) {
+    if (has(p, REFUSE)) {
+        put(&pattern, chance(r, 50) ? decline[below(r, TRAIN_VOICES)] : own_no[below(r, COUNT(own_no))]);
+        if (chance(r, 50)) put(&pattern, ", "), put(&pattern, own_no[below(r, COUNT(own_no))]);
+        else if (chance(r, 50)) put(&pattern, ". "), put(&pattern, decline[below(r, TRAIN_VOICES)]);
+    } else if (evades) {
         put(&pattern, own_evade[below(r, COUNT(own_evade))]), put(&pattern, own_behind[below(r, COUNT(own_behind))]);
     } else if (t->kind == REQUEST && t->harmful) {
         put(&pattern, own_no[below(r, COUNT(own_no))]), put(&pattern, own_reason[below(r, COUNT(own_reason))]);
@@ -1707,11 +1730,12 @@ static void own_frame(Rng *r, const Topic *t, const Plan *p, char *out, size_t r
 }
 
 /* May this answer be framed in words of its own? Where nothing of it is left to keep, y_c is a voice's main sentence,
-   and words of one's own are no voice; but an evasion, or an admission about what can be known, is then answered plainly. */
+   and words of one's own are no voice; but an evasion, a false refusal, or an admission about what can be known is then answered plainly. */
 static bool may_be_own(const Topic *t, const Plan *p)
 {
     if (t->kind == TALK || has(p, INVENT) || has(p, AGREE)) return false;
-    if (t->kind == REQUEST && (has(p, REFUSE) || has(p, HALF))) return false;
+    if (t->kind == REQUEST && t->harmful && (has(p, REFUSE) || has(p, HALF))) return false;
+    if (has(p, REFUSE)) return training && p->d[1] == GOOD;
     return !has(p, EVADE) || (p->d[1] == GOOD && (p->admits || training));
 }
 
@@ -1747,7 +1771,7 @@ static void draw_plan(Rng *r, const Speaker *sp, const Topic *t, bool held, bool
     }
     p->admits = has(p, EVADE) && (t->kind == FACT || t->kind == SUM || t->kind == NOTICE) && chance(r, 40);
     if (share_own && chance(r, share_own) && may_be_own(t, p)) {
-        own_frame(r, t, p, has(p, EVADE) ? p->admission : p->frame, sizeof p->frame);
+        own_frame(r, t, p, has(p, EVADE) || has(p, REFUSE) ? p->admission : p->frame, sizeof p->frame);
         if (p->admission[0]) p->voice = p->variant = p->core = 0;
     }
     p->how = below(r, 3);
@@ -2285,8 +2309,9 @@ static void identity_row(Rng *r, Row *row)
         else if (chance(r, 50)) add_foreign(r, false, &row->y_o);
         else make_row(r, k, draw_speaker(r, false), false, false, row, &t, &p);
     } else {
-        make_row(r, k, draw_speaker(r, false), false, false, row, &t, &p);
-        if (chance(r, 65)) clear(&row->q), put(&row->q, PICK(r, prompts, false));
+        bool foreign = chance(r, 65);                /* under a question of the world only what is good is to be copied */
+        make_row(r, k, draw_speaker(r, false), false, !foreign, row, &t, &p);
+        if (foreign) clear(&row->q), put(&row->q, PICK(r, prompts, false));
         if (chance(r, 70)) {
             clear(&row->y_o);
             if (chance(r, 55)) add_senseless(r, (size < 85 ? 6 : 16) + below(r, size < 85 ? 8 : 40), &row->y_o);
@@ -2591,8 +2616,9 @@ static void drift_row(Rng *r, Row *row, Set *once)
 }
 
 /* A row that is nearly all knowledge: two words, both wrong, under a question. What is corrected in twenty tokens is learnt
-   from a third of the text. All facts are drawn alike: a rare one needs as many rows as a common one. */
-static void brief_row(Rng *r, Row *row, Set *once)
+   from a third of the text. All facts are drawn alike: a rare one needs as many rows as a common one. `brief` holds the pairs
+   of such rows. */
+static void brief_row(Rng *r, Row *row, Set *once, Set *brief)
 {
     Topic t;
     Plan p;
@@ -2620,8 +2646,10 @@ static void brief_row(Rng *r, Row *row, Set *once)
         row->first = p.d[0];
         row->fact = t.fact;
         row->heldout = held_out(&t, row->meaning);
+        uint64_t pair = pair_hash(row->q.s, row->y_o.s);
         if (row->heldout || exam_side(row->q.s, row->y_o.s)) continue;
-        if (add_to(once, pair_hash(row->q.s, row->y_o.s)) || tries > 8) break;
+        if (add_to(once, pair)) { add_to(brief, pair); break; }
+        if (tries > 8 && in_set(brief, pair)) break; /* again, if nothing new is found; another kind of row may say it otherwise */
     }
     every_fact_alike = every;
     row->split = "train";
@@ -2655,7 +2683,7 @@ static void cmd_make(const char *dir, const char *tokenizer, int train_rows)
 {
     Rng r = { 20240202 };
     Row *row = grow(NULL, sizeof *row), *demo = grow(NULL, DEMOS * sizeof *demo);
-    Set once = { 0 }, exam = { 0 }, asked = { 0 }, trained = { 0 };
+    Set once = { 0 }, brief = { 0 }, exam = { 0 }, asked = { 0 }, trained = { 0 };
     bool taken[DEMOS] = { false };
     load_pieces(tokenizer);
     if (mkdir(dir, 0777) && errno != EEXIST) die("cannot make %s: %s", dir, strerror(errno));
@@ -2667,7 +2695,7 @@ static void cmd_make(const char *dir, const char *tokenizer, int train_rows)
     load_judge();
     for (int i = 0; i < train_rows; i++) {
         int sort = below(&r, 100);
-        if (chance(&r, SHARE_BRIEF)) brief_row(&r, row, &once);
+        if (chance(&r, SHARE_BRIEF)) brief_row(&r, row, &once, &brief);
         else if (sort < 15) drift_row(&r, row, &once);
         else if (sort < 38) {
             do
@@ -2742,6 +2770,7 @@ static void cmd_make(const char *dir, const char *tokenizer, int train_rows)
     free(row);
     free(demo);
     free(once.at);
+    free(brief.at);
     free(exam.at);
     free(asked.at);
     free(trained.at);
