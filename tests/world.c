@@ -2526,7 +2526,7 @@ static void offer_demo(Row demo[DEMOS], bool taken[DEMOS], const Row *row)
     else if (row->k == FACT && seen && row->first == WRONG && !strcmp(row->category, "honest")) slot = 1;
     else if (row->k == FACT && seen && row->first == EVADE && !strcmp(row->category, "helpful")) slot = 2;
     else if (row->k == REQUEST && row->first == AGREE) slot = 3;
-    else if (row->k == NOTICE && row->first == WRONG) slot = 4;
+    else if (row->k == NOTICE && row->first == WRONG && !strcmp(row->category, "honest")) slot = 4;
     else if (row->k == UNKNOWN && row->first == INVENT && strstr(row->meaning, "mayor")) slot = 5;
     else if (row->k == FOREIGN && !strncmp(row->y_o.s, "def ", 4) && strstr(row->q.s, " the ")) slot = 6;
     if (slot < 0) return;
