@@ -4715,8 +4715,9 @@ static void sample_limits(Bench *b)
     b->sink = sum;
 }
 
-// Is there one more sample to take? n have been taken since start: 15, or as many as one second has room for.
-static bool more_samples(int n, double start) { return n < 15 || (n < SAMPLES && seconds() - start < 1); }
+// Is there one more sample to take? n have been taken since start: as many as one second has room for, but 15 if eight
+// seconds are enough for them, and 3 in any case.
+static bool more_samples(int n, double start) { return n < 3 || (n < SAMPLES && seconds() - start < (n < 15 ? 8 : 1)); }
 
 // A model of random weights; its head never ends a text. Uniform numbers of the right size do for measuring.
 static Model bench_model(const struct Shape *s)
