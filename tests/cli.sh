@@ -20,7 +20,7 @@ ok() {                                  # ok WHAT COMMAND...: the command succee
     echo "cli.sh: failed: $what"
     [ ! -s "$t/err" ] || head -n 3 "$t/err" | cut -c1-200
 }
-run() { timeout 120 "$aligner" "$@" > "$t/out" 2> "$t/err" < /dev/null; }
+run() { timeout 60 "$aligner" "$@" > "$t/out" 2> "$t/err" < /dev/null; }
 code() {                                # code N ARGS...: aligner exits with N; a failure says why in one line and prints no result
     local want=$1 got
     shift
