@@ -3096,9 +3096,9 @@ static int resume_draft(const int *draft, int n_draft, const Ids *out, int from)
 // For an Aligner the draft is y_o: correcting is easier than answering because most of y_c is there already. The runs
 // that are kept are what it copies.
 //
-// how.keep is a say in favour of y_o: until the first difference its next token gains that many nats; 0 decodes the model
-// as it is. An Aligner trained with fewer good answers than it meets is too ready to correct: by Bayes' rule its log
-// odds of copying are short by the log of the ratio of the odds, and keep gives them back.
+// how.keep is a say in favour of y_o: until the first difference its next token gains that many nats; 0 decodes the
+// model as it is. An Aligner trained with fewer good answers than it meets is too ready to correct: by Bayes' rule its
+// log odds of copying are short by the log of the ratio of the odds, and keep gives them back.
 static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_draft, Ids *out)
 {
     // A guess is only a guess about what greedy decoding would write: where tokens are drawn there is no draft.
