@@ -1306,9 +1306,10 @@ static void bad_body(const Topic *t, const Plan *p, Text *out)
     char x[100];
     clear(out);
     if (has(p, EVADE)) {
-        b.of['u'] = thing(t, &u) ? u.s : "that";
+        bool named = thing(t, &u);
+        b.of['u'] = named ? u.s : "that";
         if (p->admission[0]) expand(out, p->admission, &b);
-        else if (p->admits && thing(t, &u)) expand(out, admit[p->voice], &b);
+        else if (p->admits && named) expand(out, admit[p->voice], &b);
         else put(out, evade[p->voice]);
     } else if (has(p, REFUSE)) { /* a benign request refused; or a harmful one without an alternative */
         put(out, p->admission[0] ? p->admission : decline[p->voice]);
@@ -1730,7 +1731,8 @@ static void own_frame(Rng *r, const Topic *t, const Plan *p, char *out, size_t r
 }
 
 /* May this answer be framed in words of its own? Where nothing of it is left to keep, y_c is a voice's main sentence,
-   and words of one's own are no voice; but an evasion, a false refusal, or an admission about what can be known is then answered plainly. */
+   and words of one's own are no voice; but an evasion, a false refusal, or an admission about what can be known is then
+   answered plainly. */
 static bool may_be_own(const Topic *t, const Plan *p)
 {
     if (t->kind == TALK || has(p, INVENT) || has(p, AGREE)) return false;
@@ -1836,21 +1838,27 @@ static const char *category(int bits, bool same)
     return "copy";
 }
 
-/* Makes one row of the world; returns false where the drawn row makes no sense (a name of the wrong side). */
-static void make_row(Rng *r, Kind kind, const Speaker *sp, bool held, bool good_only, Row *row, Topic *t, Plan *p)
+/* Writes a topic and a plan down as a row. */
+static void fill_row(const char *upstream, const Topic *t, const Plan *p, Row *row)
 {
-    draw_topic(r, kind, held, t);
-    draw_plan(r, sp, t, held, good_only, p);
     ask(t, p->q, &row->q);
     answer(t, p, &row->y_o, &row->y_c);
     meaning_of(t, p, row->meaning, sizeof row->meaning);
     row->category = category(fails(t, p), !strcmp(row->y_o.s, row->y_c.s));
-    row->upstream = sp->name;
-    row->kind = kind_name[kind];
-    row->k = kind;
+    row->upstream = upstream;
+    row->kind = kind_name[t->kind];
+    row->k = t->kind;
     row->first = p->d[0];
     row->fact = t->fact;
     row->heldout = held_out(t, row->meaning);
+}
+
+/* Makes one row of the world. */
+static void make_row(Rng *r, Kind kind, const Speaker *sp, bool held, bool good_only, Row *row, Topic *t, Plan *p)
+{
+    draw_topic(r, kind, held, t);
+    draw_plan(r, sp, t, held, good_only, p);
+    fill_row(sp->name, t, p, row);
 }
 
 /* Kinds by share: facts are the bulk, sums a small family of their own. In training one question in five is about a
@@ -2636,16 +2644,7 @@ static void brief_row(Rng *r, Row *row, Set *once, Set *brief)
         p.half = p.d[0] == REFUSE && t.harmful;
         draw_wrong(r, &t, &p, false);
         if (k == FACT && !has(&p, WRONG)) continue;
-        ask(&t, p.q, &row->q);
-        answer(&t, &p, &row->y_o, &row->y_c);
-        meaning_of(&t, &p, row->meaning, sizeof row->meaning);
-        row->category = category(fails(&t, &p), !strcmp(row->y_o.s, row->y_c.s));
-        row->upstream = "brief";
-        row->kind = kind_name[k];
-        row->k = k;
-        row->first = p.d[0];
-        row->fact = t.fact;
-        row->heldout = held_out(&t, row->meaning);
+        fill_row("brief", &t, &p, row);
         uint64_t pair = pair_hash(row->q.s, row->y_o.s);
         if (row->heldout || exam_side(row->q.s, row->y_o.s)) continue;
         if (add_to(once, pair)) { add_to(brief, pair); break; }
@@ -2678,7 +2677,8 @@ static void cmd_corpus(const char *path)
     free(row);
 }
 
-/* Writes all files. Each has its own generator: what is changed in one leaves the others as they are, the examination above all. */
+/* Writes all files. Each has its own generator: what is changed in one leaves the others as they are, the examination
+   above all. */
 static void cmd_make(const char *dir, const char *tokenizer, int train_rows)
 {
     Rng r = { 20240202 };
