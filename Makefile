@@ -40,7 +40,7 @@ portable:                                     ## builds without vector intrinsic
 	@$(MAKE) --no-print-directory NATIVE=-DSIMD=0 OPENMP= all
 
 asan:                                         ## the tests under the address and undefined-behaviour sanitizers
-	@$(MAKE) --no-print-directory B=build/asan OPENMP= NATIVE="$(NATIVE) $(SANITIZE)" CHECKED="$(SANITIZE)" test
+	@$(MAKE) --no-print-directory B=build/asan OPENMP= NATIVE="$(NATIVE) $(SANITIZE) -DPROBE=1048576" CHECKED="$(SANITIZE)" test
 
 bench: $(B)/aligner $(B)/bench_gguf           ## speed beside its limits and, where installed, PyTorch and llama.cpp (5 min)
 	@B=$(B) tests/bench.sh

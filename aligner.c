@@ -3105,7 +3105,7 @@ static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_dr
     bool drafting = draft && g->how.temperature <= 0 && !g->how.no_draft;
     int at = drafting ? 0 : -1;                         // the draft's next token; -1 where its thread is lost
     int block = DRAFT_FIRST, last, room = g->m->c.context;
-    bool same = n_draft > 0;                            // has y_c been y_o so far?
+    bool copying = n_draft > 0;                         // has y_c been y_o so far?
     const int *pending = prompt->a;                     // certain, but not fed yet: the prompt, later the last token
     int n_pending = prompt->n;
     memset(g->count, 0, (size_t)g->m->c.V * sizeof *g->count);
@@ -3116,9 +3116,9 @@ static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_dr
         if (guesses > room - g->cache.len - n_pending) guesses = room - g->cache.len - n_pending;
         float *logits = (float *)feed(g, pending, n_pending, at < 0 ? NULL : draft + at, guesses, guesses + 1);
         for (;; i++, logits += logits_ld(&g->m->c)) {   // i guesses have come true so far
-            if (same) logits[out->n < n_draft ? draft[out->n] : EOS] += (float)g->how.keep;
+            if (copying) logits[out->n < n_draft ? draft[out->n] : EOS] += (float)g->how.keep;
             last = choose(g, logits);
-            same = same && out->n < n_draft && last == draft[out->n];
+            copying = copying && out->n < n_draft && last == draft[out->n];
             if (last == EOS) return true;
             if (g->how.max_tokens && out->n == g->how.max_tokens) return false;
             ids_add(out, last), g->count[last]++, g->tokens++;
@@ -4668,13 +4668,16 @@ static const struct Shape { const char *name; int B; Config c; } SHAPE[] = {    
     { "110M",    1, { 32000, 768, 12, 12, 12, 2048, 256, false, 1e-5f, 1e4f } } };
 static const char *const BENCH[] = { "train", "rows", "prefill", "decode", "draft" };
 
-enum { SAMPLES = 4096, READ_FLOATS = 1 << 26, PROMPT = 128, ANSWER = 96 };
+enum { SAMPLES = 4096, PROMPT = 128, ANSWER = 96 };
+#ifndef PROBE
+#define PROBE (1 << 26)     // floats that measure reading; a 16th as many loops measure FMA; fewer under the sanitizers
+#endif
 
 typedef struct { double ms, tokens_per_s, targets_per_s, gflops, gbs, copied, nothing; } Figure;
 
 typedef struct {
     const char *part, *shape;           // what is being measured
-    float *buffer;                      // [READ_FLOATS], 256 MB: more than caches hold
+    float *buffer;                      // [PROBE], 256 MB: more than caches hold
     double peak[SAMPLES], read[SAMPLES], sample[SAMPLES];
     int n_peak, n_read;
     volatile float sink;                // so that no compiler leaves work out whose result nobody wants
@@ -4697,7 +4700,7 @@ static double median(double *a, int n)
 // Takes a sample of both limits, about 40 ms.
 static void sample_limits(Bench *b)
 {
-    long n = 4000000, each = READ_FLOATS / max_threads() / 64 * 64;
+    long n = PROBE / 16, each = PROBE / max_threads() / 64 * 64;
     float sum = 0;
     double start = seconds();
     #pragma omp parallel reduction(+ : sum)
@@ -4715,9 +4718,8 @@ static void sample_limits(Bench *b)
     b->sink = sum;
 }
 
-// Is there one more sample to take? n have been taken since start: as many as one second has room for, but 15 if five
-// seconds are enough for them, and 3 in any case.
-static bool more_samples(int n, double start) { return n < 3 || (n < SAMPLES && seconds() - start < (n < 15 ? 5 : 1)); }
+// Is there one more sample to take? n have been taken since start: 15, or as many as one second has room for.
+static bool more_samples(int n, double start) { return n < 15 || (n < SAMPLES && seconds() - start < 1); }
 
 // A model of random weights; its head never ends a text. Uniform numbers of the right size do for measuring.
 static Model bench_model(const struct Shape *s)
@@ -4887,7 +4889,7 @@ static void run_bench(const Options *o)
     if (only && !known) usage_error("\"%s\" is nothing to measure", only);
     if (shape && !known_shape) usage_error("\"%s\" is no shape", shape);
     Bench *b = zalloc(1, sizeof *b);
-    b->buffer = zalloc(READ_FLOATS, sizeof(float));
+    b->buffer = zalloc(PROBE, sizeof(float));
     for (size_t i = 0; i < n_parts; i++) {
         if (only && !is(only, BENCH[i])) continue;
         if (o->vocab) {
