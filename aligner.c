@@ -2301,7 +2301,7 @@ typedef struct {
     const char *data[16];
     int n_data, dim, layers, heads, kv_heads, hidden, context, tied;
     long steps, batch, tokens, micro_tokens, save_every, seed;
-    double epochs, lr, lr_warmup, weight_decay, clip, adam_eps, grow_below;
+    double epochs, lr, lr_warmup, weight_decay, clip, adam_eps, muon, grow_below;
     int resume, target_correction, quiet;
     // Chapter 8 only: other models, its two strengths, and what it does instead of the usual step and validation.
     const char *reference, *reward;
@@ -2320,7 +2320,9 @@ typedef struct {
     long bound;                                 // rows with more target tokens are not drawn yet (--grow-below)
     long seed;                                  // of the order of the rows
     double running;                             // running mean of the loss; -1 before the first step
+    double muon;                                // --muon
     float *m, *v;                               // Adam's moments, laid out like params
+    float *work;                                // [threads][muon_size()]; NULL without Muon
 } Progress;
 
 // The order of the rows in one epoch, a Fisher-Yates shuffle: the last place takes any of the n rows, the one before it
@@ -2398,23 +2400,31 @@ static double gradient_norm(const Model *m)
     return sqrt(sum);
 }
 
-// One step on all tensors. Gradients whose norm is larger than clip are scaled down to it, so that one odd batch cannot
-// throw the weights far; decay is for matrices only. Clears the gradients. Returns their norm before clipping.
+// A matrix inside a layer: Muon's, where --muon is given. Embeddings and head are lists of rows, one a token, and norms
+// are no matrices: these stay with AdamW.
+static bool inner_matrix(const Model *m, const Tensor *t)
+{
+    return t->rows > 1 && t->at != m->embd_at && t->at != m->out_at;
+}
+
+// AdamW's step on all tensors that are not Muon's; scale is what clipping leaves of the gradients, which are cleared.
+// Decay is for matrices only.
 //
 // epsilon is more than a guard against 0 / 0. A token that is hardly ever a target gets a tiny gradient at each step:
 // it is pushed down by its probability. With 1e-8 it moves by lr all the same, because divided by its own size any
 // gradient has size one. With a tied head its embedding so drifts away, and what is not itself any more cannot be
 // copied. An epsilon between the two sizes (1e-4 here) leaves such a token where it was.
-static double adamw(Model *m, Progress *s, double lr, double decay, double clip, double epsilon)
+static void adamw(Model *m, Progress *s, const TrainOptions *o, double lr, float scale)
 {
-    const double beta1 = 0.9, beta2 = 0.95, t = (double)s->step + 1, norm = gradient_norm(m);
-    const float scale = clip > 0 && norm > clip ? (float)(clip / norm) : 1.0f, b1 = (float)beta1, b2 = (float)beta2;
-    const float rate = (float)(lr / (1 - pow(beta1, t))), c2 = (float)(1 / (1 - pow(beta2, t))), eps = (float)epsilon;
+    const double beta1 = 0.9, beta2 = 0.95, t = (double)s->step + 1;
+    const float b1 = (float)beta1, b2 = (float)beta2, eps = (float)o->adam_eps;
+    const float rate = (float)(lr / (1 - pow(beta1, t))), c2 = (float)(1 / (1 - pow(beta2, t)));
     for (size_t i = 0; i < m->n_tensors; i++) {
         const Tensor *e = &m->tensor[i];
         float *w = m->params + e->at, *g = m->grads + e->at, *m1 = s->m + e->at, *m2 = s->v + e->at;
-        float keep = e->rows > 1 ? (float)(1 - lr * decay) : 1.0f;
+        float keep = e->rows > 1 ? (float)(1 - lr * o->weight_decay) : 1.0f;
         long n = (long)e->rows * e->cols;
+        if (o->muon > 0 && inner_matrix(m, e)) continue;
         #pragma omp parallel for schedule(static) if (n > 16384)
         for (long j = 0; j < n; j++) {
             float d = g[j] * scale;
@@ -2424,6 +2434,83 @@ static double adamw(Model *m, Progress *s, double lr, double decay, double clip,
             g[j] = 0;
         }
     }
+}
+
+/* Muon (Jordan et al. 2024), with --muon, for the matrices inside the layers. AdamW sees numbers where there are
+   matrices. Of a gradient G = U S V^T (its singular value decomposition: G turns by V, stretches by S, turns by U) the
+   largest of the stretches are what most tokens of the batch ask for, the small ones what a rare fact asks for. Muon
+   steps along U V^T, which turns alike and stretches nothing: all directions are learnt at the same speed.
+
+       m <- b1 m + (1 - b1) g,   G = b1 m + (1 - b1) g          Nesterov's mean: the present gradient counts once more
+       w <- w (1 - r decay) - 0.2 r sqrt(max(rows, cols)) U V^T,   r = muon lr
+
+   The numbers of U V^T are 1 / sqrt(max(rows, cols)) in the mean, and AdamW's steps about 0.2 lr: so much stands in
+   front (arXiv 2502.16982). U V^T takes no decomposition. An odd polynomial of a matrix, a X + b X X^T X + c (X X^T)^2 X,
+   is U (a S + b S^3 + c S^5) V^T; three of them, one after the other, bring all stretches between 1/300 and 1 to between
+   0.18 and 1.87, near enough (the coefficients are those of Polar Express, arXiv 2505.16932). All is matmul. */
+
+enum { MUON_STEPS = 3 };
+
+// Floats of scratch memory that orthogonalize needs for any matrix of m.
+static size_t muon_size(const Config *c)
+{
+    size_t k = (size_t)c->C;                            // of each matrix the shorter side at most
+    return 2 * k * k + GEMM_SIZE;
+}
+
+// y[rows][cols] becomes U V^T of x = U S V^T, nearly; x is lost. own: scratch memory of this thread.
+static void orthogonalize(float *y, float *x, int rows, int cols, float *own)
+{
+    static const float P[MUON_STEPS][3] = { { 8.20516f, -22.90193f, 16.46072f }, { 4.06640f, -2.86115f, 0.51840f },
+                                            { 3.90959f, -2.82335f, 0.52504f } };
+    int k = least(rows, cols), longer = rows + cols - k;
+    float *a = own, *b = own + (size_t)k * k, *to[] = { y, x };
+    double sum = 0;
+    for (int i = 0; i < rows; i++) sum += (double)dot(x + (size_t)i * cols, x + (size_t)i * cols, cols);
+    float scale = (float)(1 / (sqrt(sum) + 1e-30));     // no singular value is larger than the root of all squares' sum
+    for (size_t j = 0; j < (size_t)rows * cols; j++) x[j] *= scale;
+    for (int step = 0; step < MUON_STEPS; step++) {
+        const float *p = P[step];
+        View X = { to[(step + 1) % 2], cols, 1 }, A = { a, k, 1 }, B = { b, k, 1 }, S = rows < cols ? X : transposed(X);
+        own = b + (size_t)k * k;
+        gemm(0, 1, k, k, longer, S, transposed(S), NULL, a, (size_t)k, false, own);     // A = X X^T, or X^T X
+        gemm(0, 1, k, k, k, A, A, NULL, b, (size_t)k, false, own);
+        for (int i = 0; i < k; i++)                                                     // B = p0 + p1 A + p2 A^2
+            for (int j = 0; j < k; j++) b[i * k + j] = p[0] * (float)(i == j) + p[1] * a[i * k + j] + p[2] * b[i * k + j];
+        if (rows < cols) gemm(0, 1, rows, cols, k, B, X, NULL, to[step % 2], (size_t)cols, false, own);
+        else gemm(0, 1, rows, cols, k, X, B, NULL, to[step % 2], (size_t)cols, false, own);
+    }
+}
+
+// Muon's step on the matrices inside the layers, a thread a matrix. v is not needed for a mean here and holds G.
+static void muon(Model *m, Progress *s, const TrainOptions *o, double lr, float scale)
+{
+    const float b1 = 0.9f, rate = (float)(0.2 * o->muon * lr), keep = (float)(1 - o->muon * lr * o->weight_decay);
+    #pragma omp parallel for schedule(dynamic, 1)
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        const Tensor *e = &m->tensor[i];
+        float *w = m->params + e->at, *g = m->grads + e->at, *m1 = s->m + e->at, *G = s->v + e->at;
+        float length = rate * sqrtf((float)(e->rows > e->cols ? e->rows : e->cols));
+        size_t n = (size_t)e->rows * (size_t)e->cols;
+        if (!inner_matrix(m, e)) continue;
+        for (size_t j = 0; j < n; j++) {
+            float d = (1 - b1) * scale * g[j];
+            m1[j] = b1 * m1[j] + d;
+            G[j] = b1 * m1[j] + d;
+        }
+        orthogonalize(g, G, e->rows, e->cols, s->work + (size_t)thread_rank() * muon_size(&m->c));
+        for (size_t j = 0; j < n; j++) w[j] = w[j] * keep - length * g[j], g[j] = 0;
+    }
+}
+
+// The step of all weights at the rate lr. Gradients whose norm is larger than clip are scaled down to it, so that one
+// odd batch cannot throw the weights far. Clears the gradients. Returns their norm before clipping.
+static double update(Model *m, Progress *s, const TrainOptions *o, double lr)
+{
+    double norm = gradient_norm(m);
+    float scale = o->clip > 0 && norm > o->clip ? (float)(o->clip / norm) : 1.0f;
+    if (o->muon > 0) muon(m, s, o, lr, scale);
+    adamw(m, s, o, lr, scale);
     free(m->packed), m->packed = NULL;                  // packed weights are out of date
     return norm;
 }
@@ -2479,6 +2566,7 @@ static void resume(Model *m, Progress *s, const TrainOptions *o)
     CHECK(n_params == (int64_t)m->n_params && f.n == STATE_HEAD + 3 * n, "%s: belongs to a model of another shape",
           path.s);
     CHECK(h.seed == o->seed, "%s: this run was started with --seed %ld, not %ld", path.s, h.seed, o->seed);
+    CHECK(h.muon == o->muon, "%s: this run was started with --muon %g, not %g", path.s, h.muon, o->muon);
     CHECK(h.step >= m->step && h.step <= INT_MAX && h.at >= 0 && h.bound > 0 && h.bound <= INT_MAX && h.epoch >= -1 &&
           h.epoch < INT_MAX && h.tokens >= 0 && h.tokens < LONG_MAX / 2 && h.targets >= 0 && h.targets < LONG_MAX / 2,
           "%s: no state of %s (step %ld, the checkpoint's is %ld)", path.s, o->out, h.step, m->step);
@@ -2549,8 +2637,9 @@ static void run_init(Run *r)
     r->T = (int)most;
 
     // `at` stands at the end of an epoch before the first: the first draw shuffles epoch 0.
-    *s = (Progress){ .epoch = -1, .at = n, .running = -1, .seed = o->seed, .bound = INT_MAX };
+    *s = (Progress){ .epoch = -1, .at = n, .running = -1, .seed = o->seed, .bound = INT_MAX, .muon = o->muon };
     s->m = zalloc(r->m->n_params, sizeof(float)), s->v = zalloc(r->m->n_params, sizeof(float));
+    if (o->muon > 0) s->work = zalloc((size_t)max_threads() * muon_size(&r->m->c), sizeof(float));
     if (o->grow_below > 0) s->bound = 3;
     if (o->resume) resume(r->m, s, o);
     else r->m->step = 0;
@@ -2672,11 +2761,11 @@ static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOpti
     long first = s->step;
     double start = seconds();
     while (s->step < r.steps && !interrupted) {
-        // The step. The gradients are zero at first, and adamw leaves them so.
+        // The step. The gradients are zero at first, and update leaves them so.
         double loss = o->step ? o->step(&r) : supervised_step(&r), lr = learning_rate(o, s->step, r.steps);
         CHECK(isfinite(loss), "the loss is %g at step %ld; try a smaller --lr (the last checkpoint is untouched)",
               loss, s->step + 1);
-        double norm = adamw(m, s, lr, o->weight_decay, o->clip, o->adam_eps);
+        double norm = update(m, s, o, lr);
         CHECK(isfinite(norm), "the gradient's norm is %g at step %ld; try a smaller --lr (the last checkpoint is "
               "untouched)", norm, s->step + 1);
 
@@ -2703,7 +2792,7 @@ static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOpti
     bool log_failed = r.log && ferror(r.log);
     if (r.log && fclose(r.log)) log_failed = true;
     CHECK(!log_failed, "cannot write %s: %s; the model is saved", o->log, strerror(errno));
-    free(r.order), free(r.nll), free(s->m), free(s->v), batch_free(&r.batch), batch_free(&r.part);
+    free(r.order), free(r.nll), free(s->m), free(s->v), free(s->work), batch_free(&r.batch), batch_free(&r.part);
     if (interrupted) fprintf(stderr, "interrupted; the same command with --resume goes on\n"), exit(1);
 }
 
@@ -3882,6 +3971,7 @@ static const char USAGE[] =
 "        a model from scratch: --tokenizer F --dim N --layers N --heads N --kv-heads N --hidden N --context N --tied\n"
 "        run: --steps N | --epochs X; --batch ROWS | --tokens N; --lr X --lr-warmup RATIO --weight-decay X --clip X\n"
 "             --adam-eps X   1e-8 unless given; a larger one keeps the embeddings of rare tokens in place\n"
+"             --muon X   the matrices inside the layers learn by Muon, at X times the rate; the rest by AdamW\n"
 "             --seed N --valid F --log F.csv --save-every N --resume --target answer|correction\n"
 "             --micro-tokens N   of a batch are computed at a time; less memory, the same bits\n"
 "             --grow-below X   short rows first: the longest target doubles whenever the running loss falls below X\n"
@@ -3961,7 +4051,7 @@ static void parse_options(Options *o, int argc, char **argv)
         { "--batch", LONG, &t->batch }, { "--tokens", LONG, &t->tokens },
         { "--micro-tokens", LONG, &t->micro_tokens }, { "--lr", REAL, &t->lr },
         { "--lr-warmup", REAL, &t->lr_warmup }, { "--weight-decay", REAL, &t->weight_decay },
-        { "--adam-eps", REAL, &t->adam_eps },
+        { "--adam-eps", REAL, &t->adam_eps }, { "--muon", REAL, &t->muon },
         { "--clip", REAL, &t->clip }, { "--grow-below", REAL, &t->grow_below }, { "--seed", LONG, &t->seed },
         { "--save-every", LONG, &t->save_every }, { "--resume", FLAG, &t->resume },
         { "--temperature", REAL, &h->temperature },
@@ -4625,6 +4715,11 @@ static void show_memory(const Config *c, const TrainOptions *t)
         printf("%10.3f  %s\n", 4e-6 * (double)array[i].n, array[i].name);
         total += 4 * (double)array[i].n;
     }
+    if (t->muon > 0) {
+        double work = (double)max_threads() * (double)muon_size(c);
+        printf("%10.3f  scratch of Muon\n", 4e-6 * work);
+        total += 4 * work;
+    }
     double lists = 36.0 * rows + 28.0 * T, angles = 4.0 * c->context * head_size(c);
     printf("%10.3f  lists of the batch\n%10.3f  rotary angles\n", 1e-6 * lists, 1e-6 * angles);
     printf("%10.3f  in all, beside the program, the tokenizer and 4 bytes for each token of the data\n",
@@ -4767,7 +4862,7 @@ static Figure bench_train(Bench *b, const struct Shape *s, bool aligner_rows)
         sample_limits(b);
         double start = seconds();
         sum += loss_and_gradients(&m, &batch, &part, nll);
-        adamw(&m, &p, 1e-4, 0, 1, 1e-8), p.step++;
+        update(&m, &p, &(TrainOptions){ .clip = 1, .adam_eps = 1e-8 }, 1e-4), p.step++;
         if (i >= 0) b->sample[i] = seconds() - start;
     }
     CHECK(isfinite(sum), "the loss became %g", sum);

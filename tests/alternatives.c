@@ -283,7 +283,7 @@ static void rlhf(void)
     r.rows = &rows, r.order = order;
     *s = (Progress){ .m = zalloc(policy.n_params, 4), .v = zalloc(policy.n_params, 4) };
     o.batch = 8;
-    for (; s->step < 300; s->step++) rlhf_step(&r), adamw(&policy, s, 1e-2, 0, 1, 1e-8);
+    for (; s->step < 300; s->step++) rlhf_step(&r), update(&policy, s, &(TrainOptions){ .clip = 1, .adam_eps = 1e-8 }, 1e-2);
     double partition = 0;                               // the optimum is ref exp(r / kl) / Z, with E R = kl log Z
     for (int i = 0; i < OUTCOMES; i++) partition += exp(fixed_ref[i] + fixed_value[i] / KL);
     free(P), P = doubles(&policy);

@@ -67,7 +67,7 @@ static void compare_case(int number)
             backward(&m, &b);
         }
         OK(fabs(ours - (double)losses[s.step]) < 1e-5 * (double)losses[s.step], "case %d, step %ld: loss %.8f, PyTorch %.8f", number, s.step, ours, (double)losses[s.step]);
-        adamw(&m, &s, 1e-3, 0.1, 0.5, 1e-8);
+        update(&m, &s, &(TrainOptions){ .weight_decay = 0.1, .clip = 0.5, .adam_eps = 1e-8 }, 1e-3);
     }
     for (size_t i = 0; i < m.n_tensors; i++) {
         const Tensor *t = &m.tensor[i];

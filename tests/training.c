@@ -78,12 +78,15 @@ static void same_bits(void)
     static const char *const file[][2] = { { "build/tests/tmp/one.gguf", "build/tests/tmp/one.csv" },
                                            { "build/tests/tmp/two.gguf", "build/tests/tmp/two.csv" },
                                            { "build/tests/tmp/stopped.gguf", "build/tests/tmp/stopped.csv" } };
-    for (int grow = 0; grow < 2; grow++) {                      // 1: with the curriculum
+    for (int how = 0; how < 3; how++) {                         // 1: with the curriculum; 2: with Muon
         TrainOptions o[3];
-        for (int i = 0; i < 3; i++) o[i] = options(file[i][0], file[i][1]), o[i].grow_below = grow ? 5.9 : 0;
+        for (int i = 0; i < 3; i++) {
+            o[i] = options(file[i][0], file[i][1]);
+            o[i].grow_below = how == 1 ? 5.9 : 0, o[i].muon = how == 2 ? 0.5 : 0;
+        }
         OK(run(o[0], 1, 0, 0, 2) == 0 && run(o[1], 2, 0, 0, 2) == 0, "a run with 1 or 2 threads fails");
         same_run("two");
-        for (int i = 0; i < (grow ? 2 : 5); i++) {
+        for (int i = 0; i < (how ? 2 : 5); i++) {
             o[2].resume = 0;
             int ended = run(o[2], 1, stop[i].at, stop[i].by, 2);
             OK(ended == stop[i].ends, "stopped at step %ld by signal %d: ends with %d", stop[i].at, stop[i].by, ended);
@@ -93,7 +96,108 @@ static void same_bits(void)
         }
         o[2].seed = 10;
         OK(run(o[2], 1, 0, 0, 2) == 1, "a run with another seed is no continuation");
+        o[2].seed = 9, o[2].muon += 0.25;
+        OK(run(o[2], 1, 0, 0, 2) == 1, "a run with another --muon is no continuation");
     }
+}
+
+// x[rows][cols] = U S V^T by one-sided Jacobi rotations, in double: turns pairs of columns until all are orthogonal. x
+// becomes U S, v[cols][cols] V. Needs no matmul and no polynomial, so it is a witness of its own.
+static void svd(double *x, double *v, int rows, int cols)
+{
+    for (int i = 0; i < cols * cols; i++) v[i] = i / cols == i % cols;
+    for (int sweep = 0; sweep < 40; sweep++)
+        for (int p = 0; p < cols; p++)
+            for (int q = p + 1; q < cols; q++) {
+                double a = 0, b = 0, c = 0;
+                for (int i = 0; i < rows; i++) {
+                    double xp = x[i * cols + p], xq = x[i * cols + q];
+                    a += xp * xp, b += xq * xq, c += xp * xq;
+                }
+                double angle = 0.5 * atan2(2 * c, b - a), co = cos(angle), si = sin(angle);
+                for (int i = 0; i < rows + cols; i++) {
+                    double *row = i < rows ? x + i * cols : v + (i - rows) * cols, xp = row[p], xq = row[q];
+                    row[p] = co * xp - si * xq, row[q] = si * xp + co * xq;
+                }
+            }
+}
+
+// What Muon does to a singular value s <= 1, from the printed polynomials.
+static double stretched(double s)
+{
+    static const double P[3][3] = { { 8.20516, -22.90193, 16.46072 }, { 4.06640, -2.86115, 0.51840 },
+                                    { 3.90959, -2.82335, 0.52504 } };
+    for (int i = 0; i < 3; i++) s = P[i][0] * s + P[i][1] * s * s * s + P[i][2] * pow(s, 5);
+    return s;
+}
+
+// U V^T, nearly: the singular vectors stay, the singular values go where the polynomials send them.
+static void muon_directions(void)
+{
+    static const int shape[][2] = { { 1, 1 }, { 1, 7 }, { 9, 1 }, { 8, 8 }, { 33, 20 }, { 20, 33 }, { 40, 40 } };
+    uint64_t seed = 77;
+    for (double s = 1.0 / 300; s <= 1; s += 1e-5)
+        OK(stretched(s) > 0.18 && stretched(s) < 1.87, "%g becomes %g, which is far from 1", s, stretched(s));
+    for (int k = 0; k < 7; k++) {
+        int rows = shape[k][0], cols = shape[k][1], n = rows * cols;
+        float x[1600], y[1600], *own = zalloc(2 * 1600 + GEMM_SIZE, sizeof *own);
+        double us[1600], v[1600], sum = 0, worst = 0;
+        for (int i = 0; i < n; i++) us[i] = x[i] = (float)(random_unit(&seed) - 0.5) * 1e-3f, sum += us[i] * us[i];
+        svd(us, v, rows, cols);
+        orthogonalize(y, x, rows, cols, own);
+        for (int j = 0; j < cols; j++) {                        // U S becomes U f(S), column by column
+            double s = 0;
+            for (int i = 0; i < rows; i++) s += us[i * cols + j] * us[i * cols + j];
+            s = sqrt(s);
+            for (int i = 0; i < rows; i++) us[i * cols + j] *= s > 1e-9 ? stretched(s / sqrt(sum)) / s : 0;
+        }
+        for (int i = 0; i < rows; i++)
+            for (int j = 0; j < cols; j++) {
+                double want = 0;
+                for (int c = 0; c < cols; c++) want += us[i * cols + c] * v[j * cols + c];
+                worst = fmax(worst, fabs(want - (double)y[i * cols + j]));
+            }
+        OK(worst < 1e-4, "%d x %d: differs by %g from U f(S) V^T", rows, cols, worst);
+        free(own);
+    }
+}
+
+// One step with Muon: matrices inside layers move by 0.2 r in the root mean square, give or take what `stretched` does,
+// against m; all other weights as AdamW moves them.
+static void muon_step(void)
+{
+    TrainOptions o = { .clip = 1, .adam_eps = 1e-8, .muon = 0.5, .weight_decay = 0 };
+    Model m[2];
+    Progress s[2] = { 0 };
+    for (int i = 0; i < 2; i++) {
+        uint64_t seed = 4;
+        toy_model(&m[i], 64, 2, 8);
+        m[i].grads = zalloc(m[i].n_params, sizeof(float));
+        s[i] = (Progress){ .m = zalloc(m[i].n_params, 4), .v = zalloc(m[i].n_params, 4), .work = zalloc(muon_size(&m[i].c), 4) };
+        for (size_t j = 0; j < m[i].n_params; j++) m[i].grads[j] = (float)(random_unit(&seed) - 0.5);
+    }
+    float *before = zalloc(m[0].n_params, 4), *g = zalloc(m[0].n_params, 4);
+    copy_floats(before, m[0].params, m[0].n_params), copy_floats(g, m[0].grads, m[0].n_params);
+    double norm = update(&m[0], &s[0], &o, 1e-2);
+    o.muon = 0;
+    OK(norm == update(&m[1], &s[1], &o, 1e-2), "the norm depends on --muon");
+    for (size_t i = 0; i < m[0].n_tensors; i++) {
+        const Tensor *t = &m[0].tensor[i];
+        size_t n = (size_t)t->rows * (size_t)t->cols;
+        bool inner = !strncmp(t->name, "blk.", 4) && !strstr(t->name, "norm");
+        double square = 0, along = 0;
+        for (size_t j = t->at; j < t->at + n; j++) {
+            double d = (double)m[0].params[j] - (double)before[j];
+            square += d * d / (double)n, along -= d * (double)g[j];
+            OK(m[0].grads[j] == 0, "%s: a gradient is left over", t->name);
+        }
+        bool adam = !memcmp(m[0].params + t->at, m[1].params + t->at, n * sizeof(float));
+        OK(inner == !adam, "%s is %s", t->name, adam ? "AdamW's" : "Muon's");
+        double rms = sqrt(square) / (0.2 * 0.5 * 1e-2);
+        OK(!inner || (rms > 0.18 && rms < 1.87 && along > 0), "%s moves by %g times 0.2 r", t->name, rms);
+    }
+    for (int i = 0; i < 2; i++) free(s[i].m), free(s[i].v), free(s[i].work), model_free(&m[i]);
+    free(before), free(g);
 }
 
 // A packed batch gives what its examples give one by one: the logits to the bit, sums to rounding.
@@ -294,6 +398,8 @@ int main(int argc, char **argv)
     packed();
     micro_batches();
     rate_and_order();
+    muon_directions();
+    muon_step();
     drawing();
     by_heart();
     return done("training");
