@@ -70,11 +70,11 @@ stage upstream sft $new --dim 96 --layers 3 --heads 3 --hidden 264 --data "$data
 # epsilon keeps the embeddings of rare tokens where they are, so that they can be copied; facts, which are rare, too, are
 # learnt by the matrices, and by Muon in half of the steps (docs/deviations.md). Many small heads read and copy better
 # than few large ones.
-learn="--lr 6e-3 --muon 0.5"
+learn="--lr 6e-3 --muon 0.5 --adam-eps 1e-4"
 stage warmup warmup $new --dim 128 --layers 3 --heads 8 --hidden 352 --data "$data/identity.jsonl" \
-    --tokens 512 --grow-below 1.5 --steps "$(steps 1100 150 2000)" $learn --adam-eps 1e-4
+    --tokens 512 --grow-below 1.5 --steps "$(steps 1100 150 2000)" $learn
 stage aligner aligner --init "$models/warmup.gguf" --data "$data/train.jsonl" \
-    --tokens 1024 --steps "$(steps 3500 200 15000)" $learn --adam-eps 2e-4
+    --tokens 1024 --steps "$(steps 3500 200 15000)" $learn
 
 # The examination. Speakers bring their answers; the real models are asked first. Half of what speakers say is good, where of
 # the world's answers in train.jsonl one in five was: --keep gives the odds of a copy back what training with few of them took.
