@@ -62,9 +62,9 @@ fi
 # again: the Aligner is stacked on them. Nothing that they write is in the Aligner's data.
 new="--tokenizer tokenizer.bin --prompt short --tied --context 256"
 stage upstream-small sft $new --dim 64 --layers 2 --heads 2 --hidden 176 --data "$data/upstream.jsonl" \
-    --tokens 1024 --steps "$(steps 800 60 800)" --lr 3e-3 --adam-eps 1e-4
+    --tokens 1024 --steps "$(steps 450 60 450)" --lr 1e-2 --muon 0.6 --adam-eps 1e-5
 stage upstream sft $new --dim 96 --layers 3 --heads 3 --hidden 264 --data "$data/upstream.jsonl" \
-    --tokens 1024 --steps "$(steps 900 60 900)" --lr 3e-3 --adam-eps 1e-4
+    --tokens 1024 --steps "$(steps 550 60 550)" --lr 1e-2 --muon 0.6 --adam-eps 1e-5
 
 # Residual correction, p. 3: first the identity, from short texts to long ones, then copy or correct (Eq. 4). A large
 # epsilon keeps the embeddings of rare tokens where they are, so that they can be copied; facts, which are rare, too, are
@@ -72,9 +72,9 @@ stage upstream sft $new --dim 96 --layers 3 --heads 3 --hidden 264 --data "$data
 # than few large ones.
 learn="--lr 6e-3 --muon 0.5 --adam-eps 1e-4"
 stage warmup warmup $new --dim 128 --layers 3 --heads 8 --hidden 352 --data "$data/identity.jsonl" \
-    --tokens 512 --grow-below 1.5 --steps "$(steps 1100 150 2000)" $learn
+    --tokens 512 --grow-below 1.5 --steps "$(steps 1000 150 2000)" $learn
 stage aligner aligner --init "$models/warmup.gguf" --data "$data/train.jsonl" \
-    --tokens 1024 --steps "$(steps 3500 200 15000)" $learn
+    --tokens 1024 --steps "$(steps 3000 200 15000)" $learn
 
 # The examination. Speakers bring their answers; the real models are asked first. Half of what speakers say is good, where of
 # the world's answers in train.jsonl one in five was: --keep gives the odds of a copy back what training with few of them took.

@@ -3807,8 +3807,8 @@ static int row_features(const Record *r, uint64_t *out, int room)
 /* The whole part of the binary logarithm. */
 static int log2_of(size_t x) { int n = 0; while (x >>= 1) n++; return n; }
 
-/* The run of postings of a feature, [from, to). */
-static size_t find_posting(const Index *ix, uint64_t h, size_t *to)
+/* The first posting of a feature not below h. */
+static size_t first_posting(const Index *ix, uint64_t h)
 {
     size_t low = 0, high = ix->n;
     while (low < high) {
@@ -3816,7 +3816,6 @@ static size_t find_posting(const Index *ix, uint64_t h, size_t *to)
         if (ix->at[mid].h < h) low = mid + 1;
         else high = mid;
     }
-    for (*to = low; *to < ix->n && ix->at[*to].h == h;) ++*to;
     return low;
 }
 
@@ -3856,7 +3855,7 @@ static int nearest(const Index *ix, const Record *r, double *score)
     double own = 0, top = -1;
     for (int i = 0; i < ix->rows; i++) score[i] = 0;
     for (int k = 0; k < n; k++) {
-        size_t to, from = find_posting(ix, f[k], &to);
+        size_t from = first_posting(ix, f[k]), to = f[k] < UINT64_MAX ? first_posting(ix, f[k] + 1) : ix->n;
         double w = rarity(ix, to - from);
         own += w;
         if (to - from > 4000) continue;                                /* words that stand everywhere tell nothing */
