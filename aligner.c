@@ -2436,18 +2436,18 @@ static void adamw(Model *m, Progress *s, const TrainOptions *o, double lr, float
     }
 }
 
-/* Muon (Jordan et al. 2024), with --muon, for the matrices inside the layers. AdamW sees numbers where there are
-   matrices. Of a gradient G = U S V^T (its singular value decomposition: G turns by V, stretches by S, turns by U) the
-   largest of the stretches are what most tokens of the batch ask for, the small ones what a rare fact asks for. Muon
-   steps along U V^T, which turns alike and stretches nothing: all directions are learnt at the same speed.
+/* Muon (Jordan et al. 2024), with --muon, for the matrices inside the layers. AdamW scales number by number, as if it
+   did not know that they form a matrix. A gradient G = U S V^T (its singular value decomposition) has a few large
+   singular values, the directions that most tokens of the batch ask for, and many small ones. Muon steps along U V^T:
+   all of them set to one, so that a rare fact is learnt as fast as a frequent turn of phrase.
 
-       m <- b1 m + (1 - b1) g,   G = b1 m + (1 - b1) g          Nesterov's mean: the present gradient counts once more
-       w <- w (1 - r decay) - 0.2 r sqrt(max(rows, cols)) U V^T,   r = muon lr
+       m <- b1 m + (1 - b1) g,    G = b1 m + (1 - b1) g         Nesterov's mean: the present gradient counts once more
+       w <- w (1 - r decay) - 0.2 r sqrt(max(rows, cols)) U V^T,    with r = muon lr
 
-   The numbers of U V^T are 1 / sqrt(max(rows, cols)) in the mean, and AdamW's steps about 0.2 lr: so much stands in
-   front (arXiv 2502.16982). U V^T takes no decomposition. An odd polynomial of a matrix, a X + b X X^T X + c (X X^T)^2 X,
-   is U (a S + b S^3 + c S^5) V^T; three of them, one after the other, bring all stretches between 1/300 and 1 to between
-   0.18 and 1.87, near enough (the coefficients are those of Polar Express, arXiv 2505.16932). All is matmul. */
+   The numbers of U V^T have the root mean square 1 / sqrt(max(rows, cols)), AdamW's steps about 0.2 lr: that makes the
+   two alike (arXiv 2502.16982). U V^T takes no decomposition: an odd polynomial a X + b X X^T X + c (X X^T)^2 X is
+   U (a S + b S^3 + c S^5) V^T. Three of them, one after the other, send all singular values from 1/300 to 1 to between
+   0.18 and 1.87, which is near enough (coefficients of Polar Express, arXiv 2505.16932). All of it is matmul. */
 
 enum { MUON_STEPS = 3 };
 
@@ -2464,25 +2464,25 @@ static void orthogonalize(float *y, float *x, int rows, int cols, float *own)
     static const float P[MUON_STEPS][3] = { { 8.20516f, -22.90193f, 16.46072f }, { 4.06640f, -2.86115f, 0.51840f },
                                             { 3.90959f, -2.82335f, 0.52504f } };
     int k = least(rows, cols), longer = rows + cols - k;
-    float *a = own, *b = own + (size_t)k * k, *to[] = { y, x };
+    float *a = own, *b = a + (size_t)k * k, *scratch = b + (size_t)k * k;
     double sum = 0;
     for (int i = 0; i < rows; i++) sum += (double)dot(x + (size_t)i * cols, x + (size_t)i * cols, cols);
     float scale = (float)(1 / (sqrt(sum) + 1e-30));     // no singular value is larger than the root of all squares' sum
     for (size_t j = 0; j < (size_t)rows * cols; j++) x[j] *= scale;
-    for (int step = 0; step < MUON_STEPS; step++) {
+    for (int step = 0; step < MUON_STEPS; step++) {     // from x to y, back to x, and to y
         const float *p = P[step];
-        View X = { to[(step + 1) % 2], cols, 1 }, A = { a, k, 1 }, B = { b, k, 1 }, S = rows < cols ? X : transposed(X);
-        own = b + (size_t)k * k;
-        gemm(0, 1, k, k, longer, S, transposed(S), NULL, a, (size_t)k, false, own);     // A = X X^T, or X^T X
-        gemm(0, 1, k, k, k, A, A, NULL, b, (size_t)k, false, own);
-        for (int i = 0; i < k; i++)                                                     // B = p0 + p1 A + p2 A^2
-            for (int j = 0; j < k; j++) b[i * k + j] = p[0] * (float)(i == j) + p[1] * a[i * k + j] + p[2] * b[i * k + j];
-        if (rows < cols) gemm(0, 1, rows, cols, k, B, X, NULL, to[step % 2], (size_t)cols, false, own);
-        else gemm(0, 1, rows, cols, k, X, B, NULL, to[step % 2], (size_t)cols, false, own);
+        float *to = step % 2 ? x : y;
+        View X = { step % 2 ? y : x, cols, 1 }, A = { a, k, 1 }, B = { b, k, 1 }, S = rows < cols ? X : transposed(X);
+        gemm(0, 1, k, k, longer, S, transposed(S), NULL, a, (size_t)k, false, scratch);        // A = X X^T, or X^T X
+        gemm(0, 1, k, k, k, A, A, NULL, b, (size_t)k, false, scratch);
+        for (size_t j = 0; j < (size_t)k * k; j++) b[j] = p[1] * a[j] + p[2] * b[j];
+        for (int i = 0; i < k; i++) b[(size_t)i * k + i] += p[0];                              // B = p0 + p1 A + p2 A^2
+        if (rows < cols) gemm(0, 1, rows, cols, k, B, X, NULL, to, (size_t)cols, false, scratch);      // B X, or X B
+        else gemm(0, 1, rows, cols, k, X, B, NULL, to, (size_t)cols, false, scratch);
     }
 }
 
-// Muon's step on the matrices inside the layers, a thread a matrix. v is not needed for a mean here and holds G.
+// Muon's step on the matrices inside the layers, a thread a matrix. It keeps no second mean: v holds G.
 static void muon(Model *m, Progress *s, const TrainOptions *o, double lr, float scale)
 {
     const float b1 = 0.9f, rate = (float)(0.2 * o->muon * lr), keep = (float)(1 - o->muon * lr * o->weight_decay);
