@@ -22,7 +22,7 @@
               3 kernels        each forward with its backward below it; the matmul last             are one sitting;
               4 model          configuration, one table of tensors, GGUF files                      2, 3, 4 are tools
               5 passes         forward, loss and backward over the layers                           to look up; 8 and 9
-              6 training       Q-A-C files, packed batches, AdamW, the loop, resume                 can be skipped
+              6 training       Q-A-C files, packed batches, AdamW and Muon, the loop, resume        can be skipped
               7 generating     sampler, draft-verified decoding, correct()
               8 alternatives   DPO, reward model, RLHF: what the paper compares with
               9 inside         both sides of Eq. (3); steering: copy or correct as a direction

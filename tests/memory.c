@@ -54,7 +54,7 @@ static double expected(const char *options)
 int main(void)
 {
     static const char *const batch[] = { "--tokens 4096 --micro-tokens 4096", "--tokens 4096 --micro-tokens 512",
-                                         "--tokens 600", "--tokens 2048 --tied" };
+                                         "--tokens 600", "--tokens 2048 --tied", "--tokens 512 --muon 0.5" };
     double least_of_all = 1e9, most = 0;
 #ifdef SANITIZED
     printf("skipped: under the sanitizers memory is not what it is\n");
@@ -66,7 +66,7 @@ int main(void)
     for (int i = 0; f && i < 200; i++)
         fprintf(f, "{\"question\": \"%d?\", \"answer\": \"It is %d.\", \"correction\": \"%d it is.\"}\n", i, i, i);
     OK(f && !fclose(f), "cannot write " DATA);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         char options[512], command[1024];
         snprintf(options, sizeof options, SHAPE_ASKED " %s", batch[i]);
         snprintf(command, sizeof command, "train aligner %s --data " DATA " --prompt short --steps 2 --quiet "
