@@ -2322,7 +2322,7 @@ typedef struct {
     double running;                             // running mean of the loss; -1 before the first step
     double muon;                                // --muon
     float *m, *v;                               // Adam's moments, laid out like params
-    float *work;                                // [threads][muon_size()]; NULL without Muon
+    Scratch work;                               // Muon's, muon_size() for each thread; empty without it
 } Progress;
 
 // The order of the rows in one epoch, a Fisher-Yates shuffle: the last place takes any of the n rows, the one before it
@@ -2449,8 +2449,6 @@ static void adamw(Model *m, Progress *s, const TrainOptions *o, double lr, float
    U (a S + b S^3 + c S^5) V^T. Three of them, one after the other, send all singular values from 1/300 to 1 to between
    0.18 and 1.87, which is near enough (coefficients of Polar Express, arXiv 2505.16932). All of it is matmul. */
 
-enum { MUON_STEPS = 3 };
-
 // Floats of scratch memory that orthogonalize needs for any matrix of m.
 static size_t muon_size(const Config *c)
 {
@@ -2461,15 +2459,15 @@ static size_t muon_size(const Config *c)
 // y[rows][cols] becomes U V^T of x = U S V^T, nearly; x is lost. own: scratch memory of this thread.
 static void orthogonalize(float *y, float *x, int rows, int cols, float *own)
 {
-    static const float P[MUON_STEPS][3] = { { 8.20516f, -22.90193f, 16.46072f }, { 4.06640f, -2.86115f, 0.51840f },
-                                            { 3.90959f, -2.82335f, 0.52504f } };
+    static const float P[3][3] = { { 8.20516f, -22.90193f, 16.46072f }, { 4.06640f, -2.86115f, 0.51840f },
+                                   { 3.90959f, -2.82335f, 0.52504f } };
     int k = least(rows, cols), longer = rows + cols - k;
     float *a = own, *b = a + (size_t)k * k, *scratch = b + (size_t)k * k;
     double sum = 0;
     for (int i = 0; i < rows; i++) sum += (double)dot(x + (size_t)i * cols, x + (size_t)i * cols, cols);
     float scale = (float)(1 / (sqrt(sum) + 1e-30));     // no singular value is larger than the root of all squares' sum
     for (size_t j = 0; j < (size_t)rows * cols; j++) x[j] *= scale;
-    for (int step = 0; step < MUON_STEPS; step++) {     // from x to y, back to x, and to y
+    for (int step = 0; step < 3; step++) {     // from x to y, back to x, and to y
         const float *p = P[step];
         float *to = step % 2 ? x : y;
         View X = { step % 2 ? y : x, cols, 1 }, A = { a, k, 1 }, B = { b, k, 1 }, S = rows < cols ? X : transposed(X);
@@ -2498,7 +2496,7 @@ static void muon(Model *m, Progress *s, const TrainOptions *o, double lr, float 
             m1[j] = b1 * m1[j] + d;
             G[j] = b1 * m1[j] + d;
         }
-        orthogonalize(g, G, e->rows, e->cols, s->work + (size_t)thread_rank() * muon_size(&m->c));
+        orthogonalize(g, G, e->rows, e->cols, own_scratch(&s->work));
         for (size_t j = 0; j < n; j++) w[j] = w[j] * keep - length * g[j], g[j] = 0;
     }
 }
@@ -2639,7 +2637,8 @@ static void run_init(Run *r)
     // `at` stands at the end of an epoch before the first: the first draw shuffles epoch 0.
     *s = (Progress){ .epoch = -1, .at = n, .running = -1, .seed = o->seed, .bound = INT_MAX, .muon = o->muon };
     s->m = zalloc(r->m->n_params, sizeof(float)), s->v = zalloc(r->m->n_params, sizeof(float));
-    if (o->muon > 0) s->work = zalloc((size_t)max_threads() * muon_size(&r->m->c), sizeof(float));
+    if (o->muon > 0) s->work.own_size = muon_size(&r->m->c);
+    s->work.own = zalloc((size_t)max_threads() * s->work.own_size, sizeof(float));
     if (o->grow_below > 0) s->bound = 3;
     if (o->resume) resume(r->m, s, o);
     else r->m->step = 0;
@@ -2792,7 +2791,7 @@ static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOpti
     bool log_failed = r.log && ferror(r.log);
     if (r.log && fclose(r.log)) log_failed = true;
     CHECK(!log_failed, "cannot write %s: %s; the model is saved", o->log, strerror(errno));
-    free(r.order), free(r.nll), free(s->m), free(s->v), free(s->work), batch_free(&r.batch), batch_free(&r.part);
+    free(r.order), free(r.nll), free(s->m), free(s->v), free(s->work.own), batch_free(&r.batch), batch_free(&r.part);
     if (interrupted) fprintf(stderr, "interrupted; the same command with --resume goes on\n"), exit(1);
 }
 

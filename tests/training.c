@@ -173,7 +173,8 @@ static void muon_step(void)
         uint64_t seed = 4;
         toy_model(&m[i], 64, 2, 8);
         m[i].grads = zalloc(m[i].n_params, sizeof(float));
-        s[i] = (Progress){ .m = zalloc(m[i].n_params, 4), .v = zalloc(m[i].n_params, 4), .work = zalloc(muon_size(&m[i].c), 4) };
+        size_t work = muon_size(&m[i].c);
+        s[i] = (Progress){ .m = zalloc(m[i].n_params, 4), .v = zalloc(m[i].n_params, 4), .work = { zalloc(work, 4), work } };
         for (size_t j = 0; j < m[i].n_params; j++) m[i].grads[j] = (float)(random_unit(&seed) - 0.5);
     }
     float *before = zalloc(m[0].n_params, 4), *g = zalloc(m[0].n_params, 4);
@@ -196,7 +197,7 @@ static void muon_step(void)
         double rms = sqrt(square) / (0.2 * 0.5 * 1e-2);
         OK(!inner || (rms > 0.18 && rms < 1.87 && along > 0), "%s moves by %g times 0.2 r", t->name, rms);
     }
-    for (int i = 0; i < 2; i++) free(s[i].m), free(s[i].v), free(s[i].work), model_free(&m[i]);
+    for (int i = 0; i < 2; i++) free(s[i].m), free(s[i].v), free(s[i].work.own), model_free(&m[i]);
     free(before), free(g);
 }
 
