@@ -17,7 +17,7 @@ case "${1-}" in
     quick)
         if [ $# -gt 1 ]; then exec tests/experiments.sh "$@"; fi
         dir=build/quick how=quick ;;
-    long) dir=build/long how=long rows=300000 ;;
+    long) dir=build/long how=long rows=180000 ;;
     resources | bound | twice | copyprior | steering | upstreams | warmup | correction | baselines | weak-to-strong | rounds | scale | domain | all)
         exec tests/experiments.sh "$@" ;;
     *) echo "usage: ./train.sh [long | [quick] [NAME of an experiment | all | domain F.jsonl]]" >&2; exit 2 ;;
@@ -71,9 +71,9 @@ stage upstream sft $new --dim 96 --layers 3 --heads 3 --hidden 264 --data "$data
 # two thirds of AdamW's steps; the warm-up, whose steps are small, does without. Many small heads read and copy better than
 # few large ones.
 stage warmup warmup $new --dim 128 --layers 3 --heads 8 --hidden 352 --data "$data/identity.jsonl" \
-    --tokens 512 --grow-below 1.5 --steps "$(steps 1200 150 2000)" --lr 2e-3 --adam-eps 1e-4
+    --tokens 512 --grow-below 1.5 --steps "$(steps 800 150 800)" --lr 2e-3 --adam-eps 1e-4
 stage aligner aligner --init "$models/warmup.gguf" --data "$data/train.jsonl" \
-    --tokens 1024 --steps "$(steps 3100 350 9300)" --lr 6e-3 --muon 0.5 --adam-eps 1e-4
+    --tokens 1024 --steps "$(steps 3400 350 10200)" --lr 6e-3 --muon 0.5 --adam-eps 1e-4
 
 # The examination. Speakers bring their answers; the real models are asked first. Half of what speakers say is good, where of
 # the world's answers in train.jsonl one in five was: --keep gives the odds of a copy back what training with few of them took.

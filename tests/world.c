@@ -2077,16 +2077,24 @@ static void add_own(Rng *r, const char *pattern, Text *out)
     expand(out, pattern, &b);
 }
 
+/* A part of such a sentence. In training one in four is that of the sentence before: what returns need not be a stammer. */
+static const char *part(Rng *r, const char *const *list, int n, bool held, bool exam, int *last)
+{
+    if (exam || !chance(r, 25)) *last = pick_index(r, n, held);
+    return list[*last];
+}
+
 /* Appends a sentence of a kind that the world never says: "The plumber weighed a velvet curtain at the ferry." */
 static void add_prose(Rng *r, bool exam, Text *t)
 {
+    static int in[4];                                /* the sentence before */
     int from = t->n;
-    put(t, PICK(r, who, exam));
+    put(t, part(r, who, COUNT(who), exam, exam, &in[0]));
     put(t, " ");
-    put(t, PICK(r, did, false));
+    put(t, part(r, did, COUNT(did), false, exam, &in[1]));
     put(t, " ");
-    put(t, PICK(r, what, exam));
-    if (chance(r, 60)) put(t, " "), put(t, PICK(r, when, exam));
+    put(t, part(r, what, COUNT(what), exam, exam, &in[2]));
+    if (chance(r, 60)) put(t, " "), put(t, part(r, when, COUNT(when), exam, exam, &in[3]));
     t->s[from] = to_upper(t->s[from]);
     put(t, chance(r, 85) ? "." : chance(r, 50) ? "!" : "?");
 }
@@ -2153,18 +2161,7 @@ static void add_foreign(Rng *r, bool exam, Text *t)
 {
     switch (below(r, 9)) {
     case 0: case 1: add_prose(r, exam, t); break;
-    case 2: {
-        add_prose(r, exam, t);
-        Text first = *t;
-        put(t, " ");
-        add_prose(r, exam, t);
-        if (!exam && chance(r, 50)) {                  /* an end that returns is no stammer */
-            int words = words_in(&first);
-            t->s[--t->n] = 0;
-            put(t, " "), put_words(t, &first, words > 4 ? words - 2 - below(r, 3) : 0, words);
-        }
-        break;
-    }
+    case 2: add_prose(r, exam, t); put(t, " "); add_prose(r, exam, t); break;
     case 3: case 4: add_code(r, exam, t); break;
     case 5: put(t, PICK(r, first_names, exam)); put(t, " "); put(t, PICK(r, last_names, exam));
         if (chance(r, 50))
@@ -2261,24 +2258,40 @@ static void add_senseless(Rng *r, int words, Text *t)
     else add_random(r, words, t);
 }
 
+/* A question about a text that the examination does not ask: one of the list, or one put together. */
+static void add_prompt(Rng *r, Text *t)
+{
+    static const char *const verb[] = { "check", "count",     "sort", "read",    "shorten", "clean up", "correct",
+                                        "keep",  "translate", "save", "improve", "explain", "mark",     "type" };
+    static const char *const noun[] = { "words", "lines", "letters", "spelling", "sentence", "drafts", "note",
+                                        "list",  "names", "dates",   "messages", "quotes",   "titles", "code" };
+    static const char *const ask[] = { "$A the $b.", "$A his $b.", "$A my $b:", "Please $a the $b.", "Can you $a my $b?",
+                                       "Now $a the $b!", "Anything wrong with the $b?", "What about my $b?", "The $b:" };
+    Bind b = { { 0 } };
+    if (chance(r, 40)) { put(t, PICK(r, prompts, false)); return; }
+    b.of['a'] = verb[below(r, COUNT(verb))], b.of['b'] = noun[below(r, COUNT(noun))];
+    expand(t, ask[below(r, COUNT(ask))], &b);
+}
+
 /* A row of foreign text: under a question of the world, or the world's answer under a foreign question, or both
-   foreign. Whatever it is, it is to be copied. */
+   foreign. Whatever it is, it is to be copied. Training has a little more of the second kind than the examination. */
 static void foreign_row(Rng *r, bool exam, Row *row)
 {
     Topic t;
     Plan p;
-    int sort = below(r, 100);
+    int sort = below(r, 100), own_question = exam ? 38 : 35, foreign_both = exam ? 60 : 65;
     Kind k = draw_kind(r);
     make_row(r, k, draw_speaker(r, false), exam, false, row, &t, &p);
-    if (sort < 38 || sort >= 60) {
+    if (sort < own_question || sort >= foreign_both) {
         clear(&row->y_o);
         if (chance(r, exam ? 85 : 65)) add_foreign(r, exam, &row->y_o);
         else if (exam) add_random(r, 2 + below(r, 12), &row->y_o);
         else add_senseless(r, 2 + below(r, 12), &row->y_o);
     }
-    if (sort >= 38) {
+    if (sort >= own_question) {
         clear(&row->q);
-        if (chance(r, exam ? 70 : 45)) put(&row->q, PICK(r, prompts, exam));
+        if (exam && chance(r, 70)) put(&row->q, PICK(r, prompts, true));
+        else if (!exam && chance(r, 60)) add_prompt(r, &row->q);
         else if (chance(r, 50)) add_prose(r, exam, &row->q);
         else add_random(r, 1 + below(r, 4), &row->q);
     }
@@ -2311,7 +2324,7 @@ static void identity_row(Rng *r, Row *row)
         if (chance(r, 80)) add_senseless(r, 2 + below(r, 2), &row->y_o);
         else add_digits(r, &row->y_o);
     } else if (size < 70) {
-        if (chance(r, 50)) put(&row->q, PICK(r, prompts, false));
+        if (chance(r, 50)) add_prompt(r, &row->q);
         else add_random(r, 1 + below(r, 3), &row->q);
         if (chance(r, 60)) add_senseless(r, 3 + below(r, 4), &row->y_o);
         else if (chance(r, 50)) add_foreign(r, false, &row->y_o);
@@ -2319,7 +2332,7 @@ static void identity_row(Rng *r, Row *row)
     } else {
         bool foreign = chance(r, 65);                /* under a question of the world only what is good is to be copied */
         make_row(r, k, draw_speaker(r, false), false, !foreign, row, &t, &p);
-        if (foreign) clear(&row->q), put(&row->q, PICK(r, prompts, false));
+        if (foreign) clear(&row->q), add_prompt(r, &row->q);
         if (chance(r, 70)) {
             clear(&row->y_o);
             if (chance(r, 55)) add_senseless(r, (size < 85 ? 6 : 16) + below(r, size < 85 ? 8 : 40), &row->y_o);
@@ -2432,7 +2445,7 @@ static void close_file(FILE *f, const char *name)
 
 enum {
     CORPUS_ROWS = 20000,
-    TRAIN_ROWS = 100000,                             /* unless told otherwise */
+    TRAIN_ROWS = 60000,                              /* unless told otherwise; train.sh takes each once */
     IDENTITY_ROWS = 40000,
     UPSTREAM_ROWS = 30000,
     SEEN_ROWS = 1400,
@@ -2597,7 +2610,6 @@ static void drift_row(Rng *r, Row *row, Set *once)
     Topic t, t2;
     Plan p, p2;
     Text plain;
-    bool nobody_knows;
     int own = share_own;
     share_own = 0;
     do {
@@ -2611,13 +2623,13 @@ static void drift_row(Rng *r, Row *row, Set *once)
         good(&t2, &p2, p.voice, p.variant, p.core, &others);
         drift(r, &t, &mine, &others, &row->y_o);
         int passes = judge(&t, row->y_o.s, row->y_o.s);
+        p.talk = 0;                                  /* of the many good answers to small talk the first */
         good(&t, &p, 0, 0, 0, &plain);
         row->y_c = passes == ALL_H ? row->y_o : plain;
         row->category = category(ALL_H & ~passes, passes == ALL_H);
         row->upstream = "drift";
         row->first = GOOD;
-        nobody_knows = t.kind == TALK && strcmp(row->y_o.s, row->y_c.s);       /* which of many good answers is y_c */
-    } while (row->heldout || exam_side(row->q.s, row->y_o.s) || t.kind == SUM || nobody_knows || !row->y_o.n ||
+    } while (row->heldout || exam_side(row->q.s, row->y_o.s) || t.kind == SUM || !row->y_o.n ||
              !add_to(once, pair_hash(row->q.s, row->y_o.s)));
     share_own = own;
     row->split = "train";
