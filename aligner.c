@@ -143,7 +143,9 @@ static void __attribute__((noreturn, format(printf, 3, 4))) die(const char *file
     va_start(a, format);
     vsnprintf(message, sizeof message, format, a);
     va_end(a);
-    for (char *c = message; *c; c++) if ((uint8_t)*c < 32 || *c == 127) *c = '?';
+    for (char *c = message; *c; c++)
+        if ((uint8_t)*c == 0xC2 && (uint8_t)c[1] >> 5 == 4) *c = c[1] = '?';     // U+0080 to U+009F
+        else if ((uint8_t)*c < 32 || *c == 127) *c = '?';
     fflush(stdout);
     fprintf(stderr, "aligner: %s (%s:%d)\n", message, base ? base + 1 : file, line);
     exit(1);
@@ -274,6 +276,7 @@ static const char *need(File *f, uint64_t n)
 }
 
 // Numbers in files are little-endian, as this machine's are; memcpy because they may stand at any address.
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "files are read and written as they stand in memory");
 static uint32_t read_u32(File *f) { uint32_t v; memcpy(&v, need(f, 4), 4); return v; }
 static uint64_t read_u64(File *f) { uint64_t v; memcpy(&v, need(f, 8), 8); return v; }
 static float read_f32(File *f) { float v; memcpy(&v, need(f, 4), 4); return v; }
@@ -376,14 +379,16 @@ static void set_piece(Tokenizer *k, int id, Text bytes, float score)
 static void tokenizer_index(Tokenizer *k, const char *path)
 {
     memset(k->slot, -1, (k->mask + 1) * sizeof *k->slot);
-    for (int id = BYTE0; id < k->V; id++) {
-        Text t = k->piece[id];
+    for (int id = BYTE0; id < FIRST_PIECE; id++) {
         char byte[8];
         snprintf(byte, sizeof byte, "<0x%02X>", (id - BYTE0) & 255);
-        CHECK(id >= FIRST_PIECE || same(t, text(byte)), "%s: piece %d should be the byte %s but is \"%.*s\"; only "
-              "vocabularies with byte fallback at ids 3..258 are read", path, id, byte, SHOW(t));
-        if (id < FIRST_PIECE) continue;
+        CHECK(same(k->piece[id], text(byte)), "%s: piece %d should be the byte %s but is \"%.*s\"; only vocabularies "
+              "with byte fallback at ids 3..258 are read", path, id, byte, SHOW(k->piece[id]));
+    }
+    for (int id = FIRST_PIECE; id < k->V; id++) {
+        Text t = k->piece[id];
         CHECK(t.n > 0 && t.n <= 1024, "%s: piece %d has %zu bytes; 1 to 1024 were expected", path, id, t.n);
+        CHECK(strlen(t.s) == t.n, "%s: piece %d holds a zero byte, where other programs see its end", path, id);
         CHECK(!strstr(t.s, GGUF_SPACE), "%s: piece %d holds U+2581, which stands for a space in GGUF files", path, id);
         CHECK(isfinite(k->score[id]), "%s: piece %d has a score that is no finite number", path, id);
         int *slot = &k->slot[find_slot(k, t)];
@@ -540,11 +545,10 @@ static Buf decode_all(const Tokenizer *k, const int *ids, int n)
        words   aab,  " " aab,  " " ab
        pairs   " " ab 1,  " " aab 1                 then " ab": as frequent as " aab", but shorter
 
-   Text is cut into words; the most frequent adjacent pair of symbols inside
-   words becomes the next piece, everywhere at once, and so on until the vocabulary is full. Only the different words
-   are kept, each with its number of occurrences, and all pairs are simply counted again for every piece: a text of some
-   megabytes has a few thousand different words. Ties go to fewer bytes, then to byte order, so the result depends on
-   nothing but the text. */
+   Text is cut into words; the most frequent adjacent pair of symbols inside words becomes the next piece, everywhere at
+   once, and so on until the vocabulary is full. Only the different words are kept, each with its number of occurrences,
+   and all pairs are simply counted again for every piece: a text of some megabytes has a few thousand different words.
+   Ties go to fewer bytes, then to byte order, so the result depends on nothing but the text. */
 
 // A bit of text and how often it occurs. left, right: of a pair, its two pieces.
 typedef struct { Text t; long count; int left, right; } Part;
@@ -572,8 +576,8 @@ static int character_class(char c)
     return (u | 32) >= 'a' && (u | 32) <= 'z' ? 2 : u >= 128 ? 2 : 3;      // | 32 turns upper case into lower
 }
 
-// The bytes of the word at the start of t. A space goes with the letters behind it; digits and controls stand alone, so
-// that numbers are spelt digit by digit; punctuation does not mix with letters.
+// The bytes of the word at the start of t. A space goes with the letters or signs behind it; digits and controls stand
+// alone, so that numbers are spelt digit by digit; punctuation does not mix with letters.
 static size_t word_length(Text t)
 {
     size_t n = t.s[0] == ' ';
@@ -753,11 +757,12 @@ static inline float dot(const float *a, const float *b, int n)
 static inline float exp_f32(float x)
 {
     float y = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-    float n = (y * 1.44269504f + 12582912.0f) - 12582912.0f;
+    union { float f; uint32_t u; } scale = { y * 1.44269504f + 12582912.0f };       // its low bits are n + a constant
+    float n = scale.f - 12582912.0f;
     float r = (y - n * 0.693359375f) + n * 2.12194440e-4f;
     float p = ((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r + 4.1665795894e-2f;
     p = ((p * r + 1.6666665459e-1f) * r + 5.0000001201e-1f) * r * r + r + 1.0f;
-    union { uint32_t u; float f; } scale = { (uint32_t)((int32_t)n + 127) << 23 };
+    scale.u = (scale.u + 127) << 23;                    // no cast from float to int, which NaN would not survive
     return x < -87.0f ? 0.0f : p * scale.f;
 }
 
@@ -774,9 +779,9 @@ static void rmsnorm(float *y, float *r, const float *x, const float *w, int T, i
     }
 }
 
-// y = x r w:   dx += r (dy w - x r^2 mean(dy w x)),   dw += sum over rows of dy x r The first is the product rule with
-// r held fixed; but r depends on every x[j] of the row, its derivative by x[j] being - r^3 x[j] / C: that is the second
-// term.
+// y = x r w:   dx += r (dy w - x r^2 mean(dy w x)),   dw += sum over rows of dy x r
+// In dx the first term is the product rule with r held fixed; but r depends on every x[j] of the row, its derivative by
+// x[j] being - r^3 x[j] / C: that is the second term.
 static void rmsnorm_backward(float *dx, float *dw, const float *dy, const float *x, const float *r, const float *w,
                              int T, int C)
 {
@@ -1138,11 +1143,11 @@ static void add_weight_gradient(const Scratch *s, float *dW, View dY, View X, co
              (size_t)K, true, own_scratch(s));
 }
 
-// Y = X W^T:   dX (+)= dY W,   dW += dY^T X
-static void linear_backward(const Scratch *s, float *dX, bool add, float *dW, const float *dY, const float *X,
+// Y = X W^T:   dX = dY W,   dW += dY^T X
+static void linear_backward(const Scratch *s, float *dX, float *dW, const float *dY, const float *X,
                             const float *W, const int *border, int T, int N, int K)
 {
-    matmul(s, dX, (size_t)K, (View){ dY, N, 1 }, (View){ W, K, 1 }, NULL, T, K, N, add);
+    matmul(s, dX, (size_t)K, (View){ dY, N, 1 }, (View){ W, K, 1 }, NULL, T, K, N, false);
     add_weight_gradient(s, dW, (View){ dY, N, 1 }, (View){ X, K, 1 }, border, T, N, K);
 }
 
@@ -1322,7 +1327,7 @@ static size_t own_scratch_size(int hs, int n)
        output_norm   [C]          output    [V][C]        the head; absent where it is tied to token_embd
 
    A model so has  V C (1 if tied, else 2) + L C (2 C + 2 kv + 3 F + 2) + C  weights: for the Aligner of train.sh, with
-   V 3072, C 128, L 3, H = H_kv = 8, F 352 and a tied head, that makes 996,224, of which the embedding has 40 %. */
+   V 3072, C 128, L 3, H = H_kv = 8, F 352 and a tied head, that makes 996,224, of which the embedding has 39 %. */
 
 typedef struct {
     int V, C, L, H, H_kv, F, context;   // vocabulary, dim, layers, heads, key/value heads, hidden, longest example
@@ -1353,7 +1358,7 @@ typedef struct {
     float *gate_up, *act;               // [L][T][2 F], [L][T][F]
     float *picked;                      // [n_out][C]     att of the last layer, where a logit is wanted
     float *last_norm, *r;               // [n_out][C], [n_out]: what the classifier sees
-    float *logits;                      // [n_out][V8]; V8 = V rounded up to 8
+    float *logits;                      // [n_out][V], rows logits_ld apart (chapter 5)
     float *dx, *dbig, *dsmall;          // gradients: [T][C], [T][max(2 F, qkv)], [T][C]
     int *unit, *unit_out;               // [T + 1] where the units of the batch begin: tokens, positions with logits
     float *arena;
@@ -1458,9 +1463,9 @@ static void model_free(Model *m)
     *m = (Model){ 0 };
 }
 
-// Initial weights, the same on every machine for the same seed: norms 1, embeddings N(0, 1/C) (a tied head then starts
-// with logits of size one), matrices N(0, 1/(3 cols)): a sum of `cols` such terms has variance 1/3 of its input's, so
-// that many layers one after the other do not blow it up.
+// Initial weights, the same for the same seed (to a last bit, where another libm rounds differently): norms 1,
+// embeddings N(0, 1/C) (a tied head then starts with logits of size one), matrices N(0, 1/(3 cols)): a sum of `cols`
+// such terms has variance 1/3 of its input's, so that many layers one after the other do not blow it up.
 //
 // One matrix is not drawn: in the last layer Wo = Wv^T, head by head. What a head reads there it then hands on more
 // or less as it was (the mean of Wv^T Wv is a multiple of the identity), and a tied classifier takes it for the same
@@ -1535,7 +1540,7 @@ static const struct Key {
     { "llama.context_length",                   REQUIRED, T_U32,    AT(c.context),    "the context", 1, 1 << 20 },
     { "llama.embedding_length",                 REQUIRED, T_U32,    AT(c.C),          "dim", 2, 16384 },
     { "llama.block_count",                      REQUIRED, T_U32,    AT(c.L),          "the number of layers", 1, 256 },
-    { "llama.feed_forward_length",              REQUIRED, T_U32,    AT(c.F),          "the hidden size", 1, 1 << 17 },
+    { "llama.feed_forward_length",              REQUIRED, T_U32,    AT(c.F),          "the hidden size", 2, 1 << 17 },
     { "llama.attention.head_count",             REQUIRED, T_U32,    AT(c.H),          "the number of heads", 1, 1024 },
     { "llama.attention.head_count_kv",          OPTIONAL, T_U32,    AT(c.H_kv),       "the key/value heads", 1, 1024 },
     { "llama.attention.layer_norm_rms_epsilon", REQUIRED, T_F32,    AT(c.eps),        "RMSNorm's epsilon", 1e-30, 1 },
@@ -1675,8 +1680,7 @@ static float f16_to_f32(uint16_t h)
     return v.f;
 }
 
-// The bytes of n weights of a GGUF tensor type; 0 for types that are not read. A block of Q8_0 is { f16 scale, 32 x i8
-// }.
+// The bytes of n weights of a GGUF tensor type; 0 for types that are not read. A block of Q8_0: { f16 scale, 32 x i8 }.
 static uint64_t tensor_bytes(uint32_t type, uint64_t n)
 {
     if (type == GGML_Q8_0) return n / 32 * 34;
@@ -1910,12 +1914,12 @@ static void acts_plan(Array array[N_ARRAYS], Acts *a, const Config *c, int T, in
         { "residual stream", &a->x, (training ? Lt + t : t) * C }, { "behind attention", &a->mid, Lt * C },
         { "norm 1", &a->norm1, Lt * C }, { "norm 2", &a->norm2, Lt * C }, { "roots of norm 1", &a->r1, Lt },
         { "roots of norm 2", &a->r2, Lt }, { "queries, keys, values", &a->qkv, Lt * Q },
-        { "attention", &a->att, Lt * C }, { "softmax", &a->stats, Lt * (size_t)c->H * 2 },
+        { "attention", &a->att, Lt * C }, { "softmax", &a->stats, training ? Lt * (size_t)c->H * 2 : 0 },
         { "gate and up", &a->gate_up, Lt * 2 * F },
         { "gate x up", &a->act, Lt * F }, { "picked", &a->picked, o * C }, { "last norm", &a->last_norm, o * C },
         { "roots of it", &a->r, o }, { "logits", &a->logits, o * logits_ld(c) },
         { "gradient, stream", &a->dx, training ? t * C : 0 }, { "gradient, wide", &a->dbig, training ? t * big : 0 },
-        { "gradient, narrow", &a->dsmall, training ? (t > o ? t : o) * C : 0 },
+        { "gradient, narrow", &a->dsmall, training ? t * C : 0 },
         { "scratch of threads", &a->scratch.own, (size_t)max_threads() * a->scratch.own_size } };
     for (int i = 0; i < N_ARRAYS; i++) array[i] = all[i], array[i].n = (all[i].n + 15) / 16 * 16;  // whole cache lines
 }
@@ -2010,8 +2014,8 @@ static void scatter_rows(float *x, const int *at, int n, int T, int C)
 }
 
 // The forward pass. Shapes: x [T][C]; qkv [T][(H + 2 H_kv) hs], a token's queries, keys and values side by side;
-// gate_up [T][2 F]; logits [n_out][V]. Every matrix is W[out][in], so that a row of weights makes one number of the
-// output.
+// gate_up [T][2 F]; logits [n_out][V], rows logits_ld apart. Every matrix is W[out][in], so that a row of weights makes
+// one number of the output.
 //
 // Logits at the places b->out, from packed examples, or from the continuation of the one example that the cache holds
 // (the weights are then read packed: model_pack comes first). acts_reserve must have made room. The logits stand in
@@ -2138,14 +2142,14 @@ static void backward(Model *m, const Batch *b)
         const float *att = l < c->L - 1 ? s.att : a->picked;
 
         // next = mid + act Wdown^T, act = swiglu(norm2 Wgate_up^T), norm2 = rmsnorm(mid)
-        linear_backward(scratch, a->dbig, false, g + y->down, dx, s.act, w + y->down, border, n, C, F);
+        linear_backward(scratch, a->dbig, g + y->down, dx, s.act, w + y->down, border, n, C, F);
         swiglu_backward(s.gate_up, a->dbig, n, F);                      // d(gate, up) takes the place of gate, up
-        linear_backward(scratch, a->dsmall, false, g + y->gate_up, s.gate_up, s.norm2, w + y->gate_up, border,
+        linear_backward(scratch, a->dsmall, g + y->gate_up, s.gate_up, s.norm2, w + y->gate_up, border,
                         n, 2 * F, C);
         rmsnorm_backward(dx, g + y->ffn_norm, a->dsmall, s.mid, s.r2, w + y->ffn_norm, n, C);
 
         // mid = x + att Wo^T, att = attention(rope(norm1 Wqkv^T)), norm1 = rmsnorm(x)
-        linear_backward(scratch, a->dsmall, false, g + y->o, dx, att, w + y->o, border, n, C, C);
+        linear_backward(scratch, a->dsmall, g + y->o, dx, att, w + y->o, border, n, C, C);
         if (l == c->L - 1) {                            // back to all positions: those without a logit start with zero
             n = b->T, border = a->unit;
             scatter_rows(dx, b->out, b->n_out, n, C);
@@ -2153,7 +2157,7 @@ static void backward(Model *m, const Batch *b)
         }
         attention_backward(scratch, a->dbig, a->dsmall, s.att, s.stats, s.qkv, heads, b->start, b->n);
         rope(a->dbig, b->pos, m->angle, n, Q, c->H + c->H_kv, hs, -1);  // a rotation's transpose turns the other way
-        linear_backward(scratch, a->dsmall, false, g + y->qkv, a->dbig, s.norm1, w + y->qkv, border, n, Q, C);
+        linear_backward(scratch, a->dsmall, g + y->qkv, a->dbig, s.norm1, w + y->qkv, border, n, Q, C);
         rmsnorm_backward(dx, g + y->attn_norm, a->dsmall, s.x, s.r1, w + y->attn_norm, n, C);
     }
 
@@ -2599,7 +2603,9 @@ static void log_open(Run *r)
     if (!path) return;
     CHECK((r->log = fopen(path, size > 0 ? "r+b" : "wb")), "cannot write %s: %s", path, strerror(errno));
     if (size <= 0) fprintf(r->log, "step,loss,lr,norm,tokens,targets,bound,valid\n");
-    else CHECK(!ftruncate(fileno(r->log), (off_t)size) && !fseek(r->log, 0, SEEK_END), "cannot shorten %s", path);
+    else CHECK(!fseek(r->log, 0, SEEK_END) && ftell(r->log) >= size && !ftruncate(fileno(r->log), (off_t)size) &&
+               !fseek(r->log, 0, SEEK_END), "cannot cut %s back to the %ld bytes of the checkpoint; is it the log of "
+               "this run? --resume without --log goes on without it", path, size);
 }
 
 // How many tokens of a batch of at most T are computed at a time: no more than --micro-tokens, but a unit at least.
@@ -2642,6 +2648,7 @@ static void run_init(Run *r)
     if (o->grow_below > 0) s->bound = 3;
     if (o->resume) resume(r->m, s, o);
     else r->m->step = 0;
+    if (o->grow_below <= 0) s->bound = INT_MAX;         // resumed without it: no row is held back
     if (s->bound < shortest) s->bound = shortest;       // whatever a state file says, there is a row to draw
     CHECK(s->at <= n, "the data file has changed: %ld rows, the saved run was at row %ld", n, s->at);
 
@@ -2665,7 +2672,7 @@ static double mean_loss(Model *m, const Rows *r, Batch *b, int max_T, double *nl
     long n = 0;
     for (size_t at = 0; at < r->n; n += b->n_out) {
         batch_clear(b);
-        do batch_add(b, &r->row[at++]); while (at < r->n && b->T + r->row[at].n - 1 <= max_T && b->n < max_T / 2);
+        do batch_add(b, &r->row[at++]); while (at < r->n && b->T + r->row[at].n - 1 <= max_T);
         forward(m, b, NULL);
         loss_sum(m, b, nll, b->n_out);
         for (int i = 0; i < b->n_out; i++) sum += nll[i];       // in the order of the rows, however they are cut
@@ -2790,7 +2797,7 @@ static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOpti
     if (valid->n) fprintf(stderr, "validation loss %.4f\n", validate(&r));
     bool log_failed = r.log && ferror(r.log);
     if (r.log && fclose(r.log)) log_failed = true;
-    CHECK(!log_failed, "cannot write %s: %s; the model is saved", o->log, strerror(errno));
+    CHECK(!log_failed, "cannot write all of %s; is the disk full? The model is saved", o->log);
     free(r.order), free(r.nll), free(s->m), free(s->v), free(s->work.own), batch_free(&r.batch), batch_free(&r.part);
     if (interrupted) fprintf(stderr, "interrupted; the same command with --resume goes on\n"), exit(1);
 }
@@ -3146,7 +3153,7 @@ static int choose(Generator *g, float *logits)
 
 // One pass over n new tokens, and n_more behind them; the logits of the last n_out, logits_ld apart. What was fed
 // before stands in the cache.
-static const float *feed(Generator *g, const int *ids, int n, const int *more, int n_more, int n_out)
+static float *feed(Generator *g, const int *ids, int n, const int *more, int n_more, int n_out)
 {
     Batch *b = &g->batch;
     b->T = n + n_more, b->n = 1, b->n_out = n_out, b->start[0] = 0, b->start[1] = b->T;
@@ -3202,7 +3209,7 @@ static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_dr
         // One pass: what is certain, and behind it as many guesses as draft, block and context have room for.
         int guesses = at < 0 ? 0 : n_draft - at < block ? n_draft - at : block, i = 0;
         if (guesses > room - g->cache.len - n_pending) guesses = room - g->cache.len - n_pending;
-        float *logits = (float *)feed(g, pending, n_pending, at < 0 ? NULL : draft + at, guesses, guesses + 1);
+        float *logits = feed(g, pending, n_pending, at < 0 ? NULL : draft + at, guesses, guesses + 1);
         for (;; i++, logits += logits_ld(&g->m->c)) {   // i guesses have come true so far
             if (copying) logits[out->n < n_draft ? draft[out->n] : EOS] += (float)g->how.keep;
             last = choose(g, logits);
@@ -3335,6 +3342,7 @@ typedef struct Others {
     double *nll, *nll_ref;              // [examples] - log p(y | x) under the policy and under the reference
     double *value, *weight;             // [examples] what is compared; the derivative of the loss by each nll
     double ranked, mean_reward, mean_kl;        // share of pairs in the right order; running means, an answer
+    bool running;                       // have the means begun? A resumed run begins them anew
 } Others;
 
 enum { REWARD = UNK };                  // the token whose logit is the reward
@@ -3520,7 +3528,8 @@ static double rlhf_loss(Run *r, double scale)
     }
     for (int e = 0; e < k; e++) x->weight[e] = (x->value[e] - (sum - x->value[e]) / (k - 1)) * scale / k;
     weigh(r->m, b, x->weight);
-    double keep = r->s.step ? 0.95 : 0;                 // as the running loss
+    double keep = x->running ? 0.95 : 0;                // as the running loss
+    x->running = true;
     x->mean_reward = keep * x->mean_reward + (1 - keep) * reward / k;
     x->mean_kl = keep * x->mean_kl + (1 - keep) * kl / k;
     return -sum / k;
@@ -3553,6 +3562,7 @@ static double rlhf_validate(Run *r)
     pack_weights(&r->o->others->actor);
     for (size_t i = 0; i < r->valid->n; i++) draw_answers(r, &r->valid->row[i], i), sum += rlhf_loss(r, 0);
     r->o->others->mean_reward = before.mean_reward, r->o->others->mean_kl = before.mean_kl;
+    r->o->others->running = before.running;
     return sum / (double)r->valid->n;
 }
 
@@ -3669,7 +3679,7 @@ static Answers enumerate(Generator *g, const Row *r, Limits most)
         int known = 0;                                  // what this beginning shares with the last one is in the cache
         while (known < fed.n && known < path.n - 1 && fed.a[known] == path.a[known]) known++;
         g->cache.len = known;
-        float *z = (float *)feed(g, path.a + known, path.n - known, NULL, 0, 1), m, inv;
+        float *z = feed(g, path.a + known, path.n - known, NULL, 0, 1), m, inv;
         for (fed.n = known; fed.n < path.n; ) ids_add(&fed, path.a[fed.n]);
         softmax(z, V, &m, &inv);
         for (int j = 0; j < V; j++) {
@@ -3703,7 +3713,7 @@ static bool bound(Generator *pi, Model *mu, Batch *b, double *nll, Triple t, Lim
         int c = upstream.n_condition, n_out = upstream.n - c;
         double log_pi = 0, log_mu = log_likelihood(mu, b, nll, &row);
         for (int i = 0, n = c; i < n_out; i++, n = 1) {
-            float *z = (float *)feed(pi, upstream.ids + pi->cache.len, n, NULL, 0, 1), m, inv;
+            float *z = feed(pi, upstream.ids + pi->cache.len, n, NULL, 0, 1), m, inv;
             double logit = (double)z[upstream.ids[c + i]];
             softmax(z, pi->m->c.V, &m, &inv);
             log_pi += logit - (double)m + log((double)inv);
@@ -3822,11 +3832,22 @@ static void flush_results(void)
 // steer the terminal.
 static void put_plain(FILE *f, Text t)
 {
-    for (size_t i = 0; i < t.n; i++)
-        if (((uint8_t)t.s[i] >= 32 && t.s[i] != 127) || t.s[i] == '\n' || t.s[i] == '\t') fputc(t.s[i], f);
+    for (size_t i = 0; i < t.n; i++) {
+        uint8_t c = (uint8_t)t.s[i], next = i + 1 < t.n ? (uint8_t)t.s[i + 1] : 0;
+        if (c == 0xC2 && next >> 5 == 4) i++;           // U+0080 to U+009F
+        else if ((c >= 32 && c != 127) || c == '\n' || c == '\t') fputc(c, f);
+    }
 }
 
 static void put_line(FILE *f, const char *label, Text t) { fputs(label, f), put_plain(f, t), fputc('\n', f); }
+
+// A text that is the whole result: plain on a terminal, byte for byte elsewhere.
+static void put_result(Text t)
+{
+    if (isatty(1)) put_plain(stdout, t);
+    else fwrite(t.s, 1, t.n, stdout);
+    putchar('\n');
+}
 
 /* ------------------------------------------------------------------------------------------------------------
    The diff of y_o and y_c. The paper's Aligner is a residual: what matters is what it changes. */
@@ -3952,10 +3973,13 @@ static void show_tally(const Tally *t, bool json)
         printf("\"copy\": {\"rows\": %ld, \"exact\": %ld}, "
                "\"correct\": {\"rows\": %ld, \"exact\": %ld, \"missed\": %ld, \"wrong\": %ld}, \"degree\": %.4f",
                t->copy, t->exact, t->correct, t->right, t->missed, wrong, degree);
-    else
-        printf("%-12s to copy: %5ld rows, %6.2f %% exact;  to correct: %5ld rows, %6.2f %% exact, %6.2f %% wrong, "
-               "%6.2f %% missed;  D_L %.3f\n", t->name.s, t->copy, percent(t->exact, t->copy), t->correct,
-               percent(t->right, t->correct), percent(wrong, t->correct), percent(t->missed, t->correct), degree);
+    else {
+        put_plain(stdout, contents(&t->name));
+        printf("%*s to copy: %5ld rows, %6.2f %% exact;  to correct: %5ld rows, %6.2f %% exact, %6.2f %% wrong, "
+               "%6.2f %% missed;  D_L %.3f\n", t->name.n < 12 ? 12 - (int)t->name.n : 0, "", t->copy,
+               percent(t->exact, t->copy), t->correct, percent(t->right, t->correct), percent(wrong, t->correct),
+               percent(t->missed, t->correct), degree);
+    }
 }
 
 /* ------------------------------------------------------------------------------------------------------------
@@ -4150,11 +4174,12 @@ static void check_writable(const char *path)
 // The shape asked for, with a vocabulary of V pieces; usage was checked, what a model can be is checked here.
 static Config shape_asked_for(const TrainOptions *t, int V)
 {
+    if (V < FIRST_PIECE || V > MAX_VOCAB) usage_error("--vocab %d: %d to %d was expected", V, FIRST_PIECE, MAX_VOCAB);
+    if (t->dim > 16384) usage_error("--dim needs a number up to 16384");
+    if (t->batch < 1) usage_error("--batch needs a number from 1 on");
     Config c = { .V = V, .C = t->dim, .L = t->layers, .H = t->heads, .context = t->context, .tied = t->tied,
                  .H_kv = t->kv_heads ? t->kv_heads : t->heads, .F = t->hidden ? t->hidden : t->dim * 11 / 4,
                  .eps = 1e-5f, .theta = 1e4f };
-    if (t->dim > 16384) usage_error("--dim needs a number up to 16384");
-    if (t->batch < 1) usage_error("--batch needs a number from 1 on");
     config_check(&c, "the shape asked for");
     return c;
 }
@@ -4197,11 +4222,9 @@ static void run_train(const Options *o)
     Objective objective = is(name, "sft") ? sft : is(name, "warmup") ? warmup : is(name, "aligner") ? aligner : NULL;
     bool alternative = choose_alternative(&t, o, name, &others, &objective);
     if (!objective) usage_error("\"%s\" is no objective; sft, warmup, aligner, dpo, reward or rlhf was expected", name);
-    if (o->n_words > 2) usage_error("\"%s\" is one word too many; data files go behind --data", o->word[2]);
     if (!t.n_data || !t.out) usage_error("`train` needs --data and --out");
     if (!t.steps && t.epochs <= 0) usage_error("`train` needs --steps or --epochs");
     if (t.epochs > 1e6) usage_error("--epochs %g is too large", t.epochs);
-    if (t.dim > 16384) usage_error("--dim needs a number up to 16384");
     if (t.batch < 1) usage_error("--batch needs a number from 1 on");
     t.target_correction = o->target && is(o->target, "correction");
     if (o->target && !t.target_correction && !is(o->target, "answer")) usage_error("--target is answer or correction");
@@ -4342,7 +4365,7 @@ static void reply_once(Generator *g, const Options *o, bool correcting)
     const char *reason = correcting ? correct_with(g, x, y_o, &out) : answer_with(g, x, &out);
     if (correcting && o->diff) show_correction("", "", y_o, contents(&out), reason);
     else {
-        fwrite(out.s, 1, out.n, stdout), putchar('\n');
+        put_result(contents(&out));
         if (reason && correcting) show_verdict(stderr, y_o, contents(&out), reason);
         else if (reason) fprintf(stderr, "aligner: %s\n", reason);
     }
@@ -4365,13 +4388,19 @@ static void run_generate(const Options *o, bool correcting)
     CHECK(m.template, "%s has no prompt template inside; models made by `train` have one; `sample` continues raw text",
           path);
     if (o->question && correcting && !o->answer) usage_error("--question needs --answer here");
-    if (o->upstream) model_load(&upstream, o->upstream);
+    bool talks = !o->question && !file && isatty(0) && isatty(1);
+    if (o->upstream && !(talks && correcting)) usage_error("--upstream goes with `correct` in conversation");
+    if (o->upstream) {
+        model_load(&upstream, o->upstream);
+        CHECK(!corrects(&upstream) && !judges(&upstream) && upstream.template, "%s: a model that answers was expected",
+              o->upstream);
+    }
     generator_init(&g, &m, o->how);
     double start = seconds();
     if (o->question) reply_once(&g, o, correcting);
-    else if (!file && isatty(0) && isatty(1)) converse(&g, o->upstream ? &upstream : NULL, correcting);
+    else if (talks) converse(&g, o->upstream ? &upstream : NULL, correcting);
     else filter(&g, file, correcting, o->diff);
-    if (!o->train.quiet && !isatty(0) && !o->question)
+    if (!o->train.quiet && !talks && !o->question)
         fprintf(stderr, "%ld tokens, %ld of them copied from the draft, in %ld passes, %.1f s\n", g.tokens, g.copied,
                 g.passes, seconds() - start);
     generator_free(&g), model_free(&m), model_free(&upstream);
@@ -4460,7 +4489,7 @@ static void run_eval(const Options *o)
 }
 
 // `loglik` and `score`: a filter that adds log p(target | condition) in nats and its number of tokens, or the reward of
-// question and answer. The target is what the model was trained to write; --target says otherwise.
+// question and answer. The target is the answer for a model that answers, else the correction; --target says otherwise.
 static void run_measure(const Options *o, bool scoring)
 {
     Model m;
@@ -4483,14 +4512,16 @@ static void run_measure(const Options *o, bool scoring)
         if (asks && correction) t.y_o = t.y_c;
         Row r = scoring ? judged(&m, t) : asks ? sft(&m, t) : correction ? aligner(&m, t) : warmup(&m, t);
         const char *name = scoring ? "reward" : "loglik";
-        if (r.n - 1 > T) snprintf(number, sizeof number, "\"%s\": null, \"reason\": \"longer than the context\"", name);
+        bool too_long = r.n - 1 > T, again = json_find(in.object, name).s;      // a reason goes with what it is about
+        if (too_long) snprintf(number, sizeof number, "\"%s\": null, \"reason\": \"longer than the context\"", name);
         else {
             double log_p = scoring ? score(&m, &b, &r) : log_likelihood(&m, &b, nll, &r);
             int n = snprintf(number, sizeof number, "\"%s\": %.6f", name, log_p);
             if (!scoring) snprintf(number + n, sizeof number - (size_t)n, ", \"tokens\": %d", r.n - r.n_condition);
         }
         more.n = 0, buf_puts(&more, number);
-        put_row(stdout, in.object, (const char *const[]){ name, scoring ? NULL : "tokens", NULL }, &more);
+        put_row(stdout, in.object, (const char *const[]){ name, too_long || again ? "reason" : name,
+                                                          scoring ? NULL : "tokens", NULL }, &more);
         free(r.ids);
     }
     objects_close(&in);
@@ -4665,7 +4696,7 @@ static void run_sample(const Options *o)
     generate(&g, &prompt, NULL, 0, &out);
     for (int i = 0; i < out.n; i++) ids_add(&prompt, out.a[i]);
     Buf all = decode_all(&m.tok, prompt.a, prompt.n);
-    fwrite(all.s, 1, all.n, stdout), putchar('\n');
+    put_result(contents(&all));
     free(all.s), free(prompt.a), free(out.a), generator_free(&g), model_free(&m);
 }
 
@@ -4719,7 +4750,7 @@ static void show_memory(const Config *c, const TrainOptions *t)
         printf("%10.3f  scratch of Muon\n", 4e-6 * work);
         total += 4 * work;
     }
-    double lists = 36.0 * rows + 28.0 * T, angles = 4.0 * c->context * head_size(c);
+    double lists = 28.0 * (rows + T), angles = 4.0 * c->context * head_size(c);
     printf("%10.3f  lists of the batch\n%10.3f  rotary angles\n", 1e-6 * lists, 1e-6 * angles);
     printf("%10.3f  in all, beside the program, the tokenizer and 4 bytes for each token of the data\n",
            1e-6 * (total + lists + angles));
@@ -4834,8 +4865,11 @@ static Row random_ids(int V, int n_condition, int n, uint64_t *seed)
     return r;
 }
 
-// Weights that a token is multiplied with: all but the embeddings. The head is C V of them.
-static double matmul_weights(const Config *c) { return (double)count_weights(c) - (double)c->V * c->C; }
+// Weights that a token is multiplied with: all but the embeddings, unless they are the head, too, which has C V.
+static double matmul_weights(const Config *c)
+{
+    return (double)count_weights(c) - (c->tied ? 0 : (double)c->V * c->C);
+}
 
 // A training step. "train": B rows of T tokens, all of them targets. "rows": an Aligner's, 32 rows with a condition of
 // 24 to 39 tokens and y_o, and a target as long as y_o, 8 to 71 tokens (tests/bench_torch.py makes the same lengths).
@@ -4988,6 +5022,8 @@ static void run_bench(const Options *o)
         if (only && !is(only, BENCH[i])) continue;
         if (o->vocab) {
             struct Shape own = { "own", (int)o->train.batch, shape_asked_for(&o->train, o->vocab) };
+            CHECK((double)own.B * own.c.context < INT_MAX / 4, "a batch of %.0f tokens; a smaller --batch is needed",
+                  (double)own.B * own.c.context);
             bench_one(b, BENCH[i], &own);
         }
         for (size_t j = 0; j < n_shapes && !o->vocab; j++)
@@ -5013,6 +5049,10 @@ int main(int argc, char **argv)
     if (o.threads) omp_set_num_threads(o.threads);
 #endif
     const char *command = o.word[0];
+    bool data_only = is(command, "train") || is(command, "eval") || is(command, "steer") || is(command, "sample") ||
+                     is(command, "tokens") || is(command, "info");
+    int most = is(command, "tokenizer") ? 1 : data_only ? 2 : 3;
+    if (o.n_words > most) usage_error("\"%s\" is one word too many", o.word[most]);
     if (is(command, "tokenizer")) run_tokenizer(&o);
     else if (is(command, "train")) run_train(&o);
     else if (is(command, "answer")) run_generate(&o, false);

@@ -56,6 +56,7 @@ code 0 train sft --help
 code 0 --version; ok "--version" out '^aligner.c [0-9]'
 usage frob; usage --frob; usage -x; usage info a b c; usage info; usage eval; usage answer; usage correct; usage tokens
 usage sample
+usage sample m.gguf text; usage eval m.gguf f; usage steer m.gguf f; usage tokens m.gguf x; usage info m.gguf f; usage tokenizer f
 usage tokenizer; usage tokenizer --data "$rows" --vocab 300; usage tokenizer --data "$rows" --out "$t/x" --vocab 258
 usage tokenizer --data "$rows" --out "$t/x" --vocab 2000000
 usage train; usage train frob; usage train sft; usage train sft --data "$rows" --steps 1
@@ -115,6 +116,9 @@ run train aligner --init "$model" --data "$rows" --out "$t/x.gguf" --steps 2 --b
 ok "a batch of more rows than there are" [ $? = 0 ]
 run train aligner --init "$model" --data "$rows" --out "$t/x.gguf" --steps 3 --batch 3 --grow-below 1 --quiet
 ok "--grow-below with no row that is short enough to begin with" [ $? = 0 ]
+grow="train warmup $tiny $run_of --data $rows --out $t/x.gguf --log $t/x.csv --quiet"
+code 0 $grow --steps 2 --grow-below 0.001; ok "short rows first" [ "$(tail -n 1 "$t/x.csv" | cut -d , -f 7)" -gt 0 ]
+code 0 $grow --steps 4 --resume; ok "resumed without --grow-below: all rows" [ "$(tail -n 1 "$t/x.csv" | cut -d , -f 7)" = 0 ]
 
 # --- filters
 correct() { timeout 60 "$aligner" correct "$model" "$@" > "$t/out" 2> "$t/err"; }
@@ -192,6 +196,9 @@ code 0 eval "$model" --data "$rows" --json
 n='[0-9.]+' part="\"copy\": \{\"rows\": $n, \"exact\": $n\}, \"correct\": \{\"rows\": $n, \"exact\": $n, \"missed\": $n, \"wrong\": $n\}, \"degree\": $n"
 ok "eval --json" out "^\{\"rows\": 4, \"target_tokens\": $n, \"loss\": $n, $part, \"categories\": \{\"sums\": \{$part\}, \"facts\": \{$part\}\}\}\$"
 code 0 eval "$t/sft.gguf" --data "$rows" --json; ok "eval --json of an SFT model" out '^\{"rows": 4, .*\}$'
+usage correct "$model" "$rows" --upstream "$t/sft.gguf"; usage answer "$t/sft.gguf" --question q --upstream "$t/sft.gguf"
+sed 's/"sums"/"\\u001b[31msums"/' "$rows" > "$t/x.jsonl"; code 0 eval "$model" --data "$t/x.jsonl"
+ok "eval: no control codes of a category reach the terminal" [ "$(tr -cd '\033' < "$t/out" | wc -c)" -eq 0 ]
 code 0 eval "$model" --data "$t/empty" --json; ok "eval of no rows" out '^\{"rows": 0, .*\}$'
 usage eval "$model"
 code 0 tokens "$t/t.bin" --text 'a "b\é'; ok "tokens: <s> first" [ "$(head -n 1 "$t/out")" = "1	\"\\n<s>\\n\"" ]
@@ -267,6 +274,8 @@ sum=$(sed -E 's/.*"loglik": ([^,]*), "tokens": ([0-9]*).*/\1 \2/' "$t/out" | awk
 code 0 eval "$model" --data "$rows"; ok "loglik adds up to the loss of eval" out "target tokens: loss $sum a token"
 code 0 loglik "$model" "$rows" --target answer; usage loglik "$model" "$rows" --target frob; usage loglik; usage score
 code 0 loglik "$model" "$t/long.jsonl" --target answer; ok "loglik: too long a row" out '"loglik": null, "reason": '
+cp "$t/out" "$t/again.jsonl"; code 0 loglik "$model" "$t/again.jsonl" --target answer
+ok "... once more: one reason" [ "$(grep -o '"reason"' "$t/out" | wc -l)" = "$(grep -c '"loglik": null' "$t/out")" ]
 code 0 bound "$sft" "$model" --data "$rows"; ok "bound: a line a row and the means" lines 5 "$t/out"
 code 0 bound "$sft" "$model" --data "$rows" --json
 ok "bound --json" out '^\], "left": [0-9.]+, "right": [0-9.]+, "slack": [0-9.]+, "mass": 0.9[0-9]+|"rows": \['
@@ -347,12 +356,13 @@ if command -v python3 > /dev/null; then ok "... and JSON" python3 -m json.tool "
 code 0 bench train $own --context 1100 --batch 1; ok "a row longer than what is computed at a time" out '^train own ms'
 code 0 bench decode tiny --json --threads 1; ok "one part at one shape" out '"decode": \{"tiny": \{"tokens_per_s": [0-9.]+, [^{}]*\}\}\}$'
 usage bench speed; usage bench train huge; usage bench train tiny more; usage bench train --vocab 300 --batch 0
+usage bench decode --vocab 1; usage bench train --vocab 300 --dim 2000000000; code 1 bench train --vocab 300 --batch 16777217
 
 # info --train: what a run will need
 code 0 info --train --vocab 1000 --dim 64 --heads 2 --layers 2 --hidden 128 --batch 4; ok "the weights" out '^210240 parameters; a batch of 1024 tokens'
 ok "the gradients" out '^ +0\.841  gradients$'; ok "... and a sum" out 'in all'
 code 0 info --train $model; ok "a file's shape" out 'in all'; ok "... and what is in it" out '^dim '
-usage info --train; usage info --train --vocab 1000 --batch 0; code 1 info --train --vocab 1000 --dim 65
+usage info --train; usage info --train --vocab 1; usage info --train --vocab 1000 --dim 2000000000; usage info --train --vocab 1000 --batch 0; code 1 info --train --vocab 1000 --dim 65
 code 1 info --train --vocab 1000 --batch 2000000000
 
 if python3 -c 'import pty, os; os.waitstatus_to_exitcode' 2> /dev/null; then
@@ -370,6 +380,8 @@ if python3 -c 'import pty, os; os.waitstatus_to_exitcode' 2> /dev/null; then
     ok "... and is corrected or copied" out 'correction   = It is blue'
     printf 'The grass?\nIt is red.\n%s\n\n' "$(printf 'long %.0s' {1..60})" | terminal "NO_COLOR=1 $aligner correct $model --upstream $t/sft.gguf"
     ok "where the upstream model finds no end, no older correction is shown" [ "$(grep -c green "$t/out")" = 1 ]
+    printf 'The sky?\n\n' | terminal "$aligner correct $model --upstream $model"
+    ok "an Aligner is no upstream model" out 'a model that answers was expected'
     printf 'The sky?\n\n' | terminal "$aligner correct $model --upstream $t/sft.gguf --max-tokens 1"
     ok "the sampling options hold for the upstream model, too" out 'no end'
     printf '' | terminal "$aligner train aligner $tiny --data $rows --out $t/x.gguf --steps 20 --batch 4"

@@ -92,12 +92,14 @@ static void read_rows(const char *p)
 }
 
 static char data[80], log_file[80];
+static Buf good_log;                                    // that of the undamaged run; a damaged state may cut the file
 
 // Resumes the run at path and takes one step more: what a state file brings is not only read but used.
 static void resume_run(const char *p)
 {
     Model m;
     Rows r = { 0 }, none = { 0 };
+    if (good_log.s) put_file(log_file, good_log.s, good_log.n);
     model_load(&m, p);
     rows_load(&r, &m, data, aligner, false);
     train(&m, &r, &none, &(TrainOptions){ .out = p, .log = log_file, .steps = m.step + 1, .batch = 2, .lr = 1e-3,
@@ -148,7 +150,7 @@ static void damaged_files(void)
     OK(!dies(resume_path, path) && !*message, "the first step: %s", message);
     m.step = 1, model_save(&m, path);
     OK(!dies(resume_path, path) && !*message, "the undamaged run does not go on: %s", message);
-    m.step = 2, model_save(&m, path);
+    m.step = 2, model_save(&m, path), good_log = read_all(log_file, NULL);
     damage(&(Reader){ "state", resume_run, true }, &(Reader){ "state", resume_run, false }, state_file, 100, 4999);
     model_free(&m);
 }
@@ -192,7 +194,7 @@ static void hostile_models(void)
         { "a score too few", "tokenizer.ggml.scores", 8, 299, 8 },
         { "scores as integers", "tokenizer.ggml.scores", 4, T_I32, 4 },
         { "tokens that are no array", "tokenizer.ggml.tokens", 0, T_STRING, 4 },
-        { "a piece twice", "\xE2\x96\x81p260", -1, '1', 1 },
+        { "a piece twice", "\xE2\x96\x81p260", -1, '1', 1 }, { "a piece with a zero byte", "\xE2\x96\x81p260", -2, 0, 1 },
         { "a piece that is a newline, twice", "<0x41>", -6, '\n', 1 }, { "another byte", "<0x41>", -2, '2', 1 },
         { "another architecture", "general.architecture", 12, 'm', 1 },
         { "another tokenizer", "tokenizer.ggml.model", 12, 'm', 1 },
@@ -212,7 +214,7 @@ static void hostile_models(void)
         { "no key/value heads", "llama.attention.head_count_kv", 4, 0, 4 },
         { "more key/value heads than heads", "llama.attention.head_count_kv", 4, 4, 4 },
         { "one key/value head", "llama.attention.head_count_kv", 4, 1, 4 },
-        { "hidden 0", "llama.feed_forward_length", 4, 0, 4 },
+        { "hidden 0", "llama.feed_forward_length", 4, 0, 4 }, { "hidden 1", "llama.feed_forward_length", 4, 1, 4 },
         { "hidden 17", "llama.feed_forward_length", 4, 17, 4 },
         { "hidden 2^31 - 1", "llama.feed_forward_length", 4, INT_MAX, 4 },
         { "context 0", "llama.context_length", 4, 0, 4 }, 

@@ -117,7 +117,7 @@ static void the_matmul(void)
         set_threads(threads);
         memset(dW, 0, sizeof dW), memcpy(X, pool[0], sizeof X);
         linear(&scratch, Y, X, pool[1], NULL, T, N, K, false);
-        linear_backward(&scratch, dX, false, dW, Y, X, pool[1], (int[]){ 0, T }, T, N, K);
+        linear_backward(&scratch, dX, dW, Y, X, pool[1], (int[]){ 0, T }, T, N, K);
         float *made[] = { Y, dX, dW };
         static const size_t n[] = { 50 * 70, 50 * 90, 70 * 90 };
         for (int i = 0; i < 3; i++)
@@ -140,6 +140,7 @@ static void small_functions(void)
         }
     OK(worst < 0x1p-22, "exp_f32 is off by %g; 2 units in the last place are 2.4e-7", worst);
     OK(exp_f32(0) == 1 && exp_f32(-INFINITY) == 0 && isfinite(exp_f32(INFINITY)), "exp_f32 at 0, -inf, inf");
+    OK(isnan(exp_f32(NAN)), "exp_f32(NaN) is a number");
     OK(falling < 1e-6f, "exp_f32 falls by %g", (double)falling);
 
     for (int n = 0; n <= 70; n++) {
