@@ -10,7 +10,7 @@ OPENMP := $(call probe,-fopenmp)
 CFLAGS  = $(BASE) $(NATIVE) $(OPENMP)
 B       = build
 TESTS   = $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/world.c tests/fuzz.c tests/bench_gguf.c,$(wildcard tests/*.c)))
-SANITIZE = -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZE = -g -O1 -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
 
 all: $(B)/aligner $(B)/world
 
@@ -36,8 +36,8 @@ test:                                         ## all that can be proved offline;
 	@$(MAKE) --no-print-directory -j 2 tests
 	@B=$(B) tests/run.sh
 
-portable:                                     ## builds without vector intrinsics and OpenMP
-	@$(MAKE) --no-print-directory NATIVE=-DSIMD=0 OPENMP= all
+portable:                                     ## builds without vector intrinsics and OpenMP, in build/portable
+	@$(MAKE) --no-print-directory B=build/portable NATIVE=-DSIMD=0 OPENMP= all
 
 asan:                                         ## the tests under the address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory B=build/asan OPENMP= NATIVE="$(NATIVE) $(SANITIZE) -DPROBE=1048576" CHECKED="$(SANITIZE)" test
