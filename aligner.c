@@ -199,8 +199,9 @@ static void ids_add(Ids *v, int id)
     v->a[v->n++] = id;
 }
 
-// A C string as a Text (it is not copied), and whether two texts have the same bytes.
+// A C string or a Buf as a Text (nothing is copied), and whether two texts have the same bytes.
 static Text text(const char *s) { return (Text){ s, strlen(s) }; }
+static Text contents(const Buf *b) { return (Text){ b->s, b->n }; }
 #define SHOW(t) (int)(t).n, (t).s                       // a Text as the two arguments of "%.*s"
 static bool same(Text a, Text b) { return a.n == b.n && (!a.n || !memcmp(a.s, b.s, a.n)); }
 
@@ -429,7 +430,7 @@ static void tokenizer_save(const Tokenizer *k, const char *path)
         uint32_t n = (uint32_t)k->piece[i].n;
         buf_add(&f, &k->score[i], 4), buf_add(&f, &n, 4), buf_add(&f, k->piece[i].s, n);
     }
-    write_file(path, 1, &(Text){ f.s, f.n });
+    write_file(path, 1, (Text[]){ contents(&f) });
     free(f.s);
 }
 
@@ -515,7 +516,7 @@ static void encode(const Tokenizer *k, Text t, Ids *out)
     if (!t.n) return;
     Buf spaced = { 0 };
     buf_add(&spaced, " ", 1), buf_add(&spaced, t.s, t.n);
-    encode_raw(k, (Text){ spaced.s, spaced.n }, out);
+    encode_raw(k, contents(&spaced), out);
     free(spaced.s);
 }
 
@@ -1664,7 +1665,7 @@ static void load_tokenizer(Tokenizer *k, const char *path, const Header *h)
     for (int i = 0; i < k->V; i++) {
         float score = read_f32(&scores);
         replace_spaces(&piece, read_string(&tokens), text(GGUF_SPACE), text(" "));
-        set_piece(k, i, i == BOS ? text("\n<s>\n") : i == EOS ? text("\n</s>\n") : (Text){ piece.s, piece.n }, score);
+        set_piece(k, i, i == BOS ? text("\n<s>\n") : i == EOS ? text("\n</s>\n") : contents(&piece), score);
     }
     free(piece.s);
     tokenizer_index(k, path);
@@ -1823,7 +1824,7 @@ static void put_tokenizer(Buf *tokens, Buf *scores, Buf *types, const Tokenizer 
     for (int i = 0; i < k->V; i++) {
         Text t = i == BOS ? text("<s>") : i == EOS ? text("</s>") : k->piece[i];
         replace_spaces(&piece, t, text(" "), text(GGUF_SPACE));
-        put_text(tokens, (Text){ piece.s, piece.n });
+        put_text(tokens, contents(&piece));
         put_u32(types, i == UNK ? UNKNOWN : i < BYTE0 ? CONTROL : i < FIRST_PIECE ? BYTE : NORMAL);
     }
     buf_add(scores, k->score, (size_t)k->V * 4);
@@ -1858,7 +1859,7 @@ static void model_save(const Model *m, const char *path)
         offset += n + part[2 + 2 * i].n;
     }
     put_padding(&head);
-    part[0] = (Text){ head.s, head.n };
+    part[0] = contents(&head);
     write_file(path, 1 + 2 * (int)m->n_tensors, part);
     free(part), free(head.s), free(keys.s), free(tokens.s), free(scores.s), free(types.s);
 }
@@ -2175,8 +2176,6 @@ static void backward(Model *m, const Batch *b)
    Chapter 6. Training.  From triples to a checkpoint: a triple becomes a row, rows become a batch, a batch becomes a
    step, and the loop is made of steps. The objective enters at one place, where a Triple becomes a Row; nothing behind
    it knows what is learnt. Reading data files comes last, for those who want to see how JSON is read with care. */
-
-static Text contents(const Buf *b) { return (Text){ b->s, b->n }; }
 
 /* ------------------------------------------------------------------------------------------------------------
    From a triple to a row.  A row of `train aligner --prompt short`, one token a word for simplicity; the bar is where
