@@ -13,9 +13,9 @@ models=build/models
 make --no-print-directory -s -j2 build/aligner build/world
 [ -f "$models/aligner.gguf" ] && [ -f build/exam/table.md ] || ./train.sh >&2
 if [ $# = 2 ]; then
-    exec build/aligner correct "$models/aligner.gguf" --keep 1 --question "$1" --answer "$2" --diff --quiet
+    exec build/aligner correct "$models/aligner.gguf" --keep 2 --question "$1" --answer "$2" --diff --quiet
 elif [ -t 0 ] && [ -t 1 ]; then
-    exec build/aligner correct "$models/aligner.gguf" --keep 1 --upstream "$models/upstream.gguf"
+    exec build/aligner correct "$models/aligner.gguf" --keep 2 --upstream "$models/upstream.gguf"
 else
-    exec build/aligner correct "$models/aligner.gguf" --keep 1 build/data/demo.jsonl --diff --quiet
+    exec build/aligner correct "$models/aligner.gguf" --keep 2 build/data/demo.jsonl --diff --quiet
 fi

@@ -76,13 +76,14 @@ stage aligner aligner --init "$models/warmup.gguf" --data "$data/train.jsonl" \
     --tokens 1024 --steps "$(steps 3400 350 10200)" --lr 6e-3 --muon 0.5 --adam-eps 1e-4
 
 # The examination. Speakers bring their answers; the real models are asked first. Half of what speakers say is good, where of
-# the world's answers in train.jsonl one in five was: --keep gives the odds of a copy back what training with few of them took.
+# the world's answers in train.jsonl one in five was: 1.2 nats of --keep give the odds of a copy back what training with few of
+# them took. The rest is caution: a plug-in must spoil nothing (docs/recipe.md).
 if [ ! -f "$exam/table.md" ]; then
     echo "== examination" >&2
-    build/aligner correct "$models/aligner.gguf" --keep 1 "$data/exam.jsonl" > "$exam/speakers.jsonl"
+    build/aligner correct "$models/aligner.gguf" --keep 2 "$data/exam.jsonl" > "$exam/speakers.jsonl"
     for upstream in upstream-small upstream; do
         build/aligner answer "$models/$upstream.gguf" "$data/exam_real.jsonl" | sed "s/\"upstream\": *\"real\"/\"upstream\": \"$upstream\"/" > "$exam/answers.part"
-        build/aligner correct "$models/aligner.gguf" --keep 1 "$exam/answers.part" > "$exam/$upstream.jsonl"
+        build/aligner correct "$models/aligner.gguf" --keep 2 "$exam/answers.part" > "$exam/$upstream.jsonl"
     done
     build/world judge --train "$data/train.jsonl" "$exam/speakers.jsonl" "$exam/upstream-small.jsonl" "$exam/upstream.jsonl" > "$exam/table.part"
     rm -f "$exam/answers.part"

@@ -2445,7 +2445,7 @@ static void close_file(FILE *f, const char *name)
 
 enum {
     CORPUS_ROWS = 20000,
-    TRAIN_ROWS = 60000,                              /* unless told otherwise; train.sh takes each once */
+    TRAIN_ROWS = 60000,                              /* unless told otherwise; train.sh takes nearly each once */
     IDENTITY_ROWS = 40000,
     UPSTREAM_ROWS = 30000,
     SEEN_ROWS = 1400,
@@ -2635,9 +2635,8 @@ static void drift_row(Rng *r, Row *row, Set *once)
     row->split = "train";
 }
 
-/* A row that is nearly all knowledge: two words, both wrong, under a question. What is corrected in twenty tokens is learnt
-   from a third of the text. All facts are drawn alike: a rare one needs as many rows as a common one. `brief` holds the pairs
-   of such rows. */
+/* A row that is nearly all knowledge, and half as long as others: a question, a wrong value, the right value. All facts are
+   drawn alike: a rare one needs as many rows as a common one. `brief` holds the pairs of such rows. */
 static void brief_row(Rng *r, Row *row, Set *once, Set *brief)
 {
     Topic t;
