@@ -3,7 +3,7 @@
 //
 //   clang -std=c11 -g -O1 -march=native -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -DLIBFUZZER
 //         -Wno-unused-function tests/fuzz.c -o build/fuzz -lm
-//   build/fuzz seeds build/corpus                  (writes good files to start from)
+//   mkdir -p build/corpus && build/fuzz seeds build/corpus      (writes good files to start from)
 //   build/fuzz -close_fd_mask=3 -max_total_time=150 -max_len=40000 -timeout=10 -rss_limit_mb=4000 build/corpus
 //
 // Without -DLIBFUZZER it has a main of its own: `fuzz seeds FOLDER`, or `fuzz FILE...` to run single inputs again.
@@ -61,19 +61,19 @@ static void read_file(char kind)
 {
     Ids ids = { 0 };
     Buf b = { 0 }, out = { 0 };
-    static const char PROBE[] = " the cat \xC3\xA9\xE2\x82 sat";
+    static const char PROSE[] = " the cat \xC3\xA9\xE2\x82 sat";
     if (kind == 'G') {
         model_load(&model, path);
-        encode(&model.tok, text(PROBE), &ids);
+        encode(&model.tok, text(PROSE), &ids);
         b = decode_all(&model.tok, ids.a, ids.n);
-        if (!same((Text){ b.s, b.n }, text(PROBE))) abort();
+        if (!same((Text){ b.s, b.n }, text(PROSE))) abort();
         if (model.template) free(prompt(&model, text("q"), text("a")).s), free(prompt(&model, text("q"), NONE).s);
         if (model.n_params < 1 << 16 && model.c.context < 256) model_save(&model, path);
     } else if (kind == 'T') {
         tokenizer_load(&tokenizer, path);
-        encode(&tokenizer, text(PROBE), &ids);
+        encode(&tokenizer, text(PROSE), &ids);
         b = decode_all(&tokenizer, ids.a, ids.n);
-        if (!same((Text){ b.s, b.n }, text(PROBE))) abort();
+        if (!same((Text){ b.s, b.n }, text(PROSE))) abort();
     } else {
         Text object, key, value;
         objects_open(&rows, path);
@@ -89,8 +89,9 @@ static void read_file(char kind)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     if (!*path) snprintf(path, sizeof path, "build/fuzz-%d", (int)getpid());
-    FILE *f = n ? fopen(path, "wb") : NULL;
-    if (!f || fwrite(data + 1, 1, n - 1, f) != n - 1 || fclose(f)) return 0;
+    if (!n) return 0;
+    FILE *f = fopen(path, "wb");
+    if (!f || fwrite(data + 1, 1, n - 1, f) != n - 1 || fclose(f)) perror(path), abort();      // run it from the project's root
     if (!setjmp(back)) read_file((char)data[0]);
     if (rows.f) {
         FILE *open = rows.f;
