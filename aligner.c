@@ -133,6 +133,13 @@ static const char *composed_policy(Model *pi, Model *mu, Text x, Buf *y_o, Buf *
 #define DIE(...) die(__FILE__, __LINE__, __VA_ARGS__)
 #define CHECK(condition, ...) do { if (!(condition)) DIE(__VA_ARGS__); } while (0)
 
+// How many bytes the control character at s takes: 1, or 2 for U+0080 to U+009F; 0 where there is none. Reads s[1].
+static int control_length(const char *s)
+{
+    uint8_t c = (uint8_t)*s;
+    return c < 32 || c == 127 ? 1 : c == 0xC2 && (uint8_t)s[1] >> 5 == 4 ? 2 : 0;
+}
+
 // Prints one message (what was expected, what was found, what to do) with its place in this file; exits 1. Messages
 // quote file contents, so control codes are replaced: the message stays one line and cannot talk to the terminal.
 static void __attribute__((noreturn, format(printf, 3, 4))) die(const char *file, int line, const char *format, ...)
@@ -143,9 +150,7 @@ static void __attribute__((noreturn, format(printf, 3, 4))) die(const char *file
     va_start(a, format);
     vsnprintf(message, sizeof message, format, a);
     va_end(a);
-    for (char *c = message; *c; c++)
-        if ((uint8_t)*c == 0xC2 && (uint8_t)c[1] >> 5 == 4) *c = c[1] = '?';     // U+0080 to U+009F
-        else if ((uint8_t)*c < 32 || *c == 127) *c = '?';
+    for (char *c = message; *c; c++) memset(c, '?', (size_t)control_length(c));
     fflush(stdout);
     fprintf(stderr, "aligner: %s (%s:%d)\n", message, base ? base + 1 : file, line);
     exit(1);
@@ -3832,9 +3837,10 @@ static void flush_results(void)
 static void put_plain(FILE *f, Text t)
 {
     for (size_t i = 0; i < t.n; i++) {
-        uint8_t c = (uint8_t)t.s[i], next = i + 1 < t.n ? (uint8_t)t.s[i + 1] : 0;
-        if (c == 0xC2 && next >> 5 == 4) i++;           // U+0080 to U+009F
-        else if ((c >= 32 && c != 127) || c == '\n' || c == '\t') fputc(c, f);
+        char c[] = { t.s[i], i + 1 < t.n ? t.s[i + 1] : 0 };
+        int n = *c == '\n' || *c == '\t' ? 0 : control_length(c);
+        if (n) i += (size_t)n - 1;
+        else fputc(*c, f);
     }
 }
 
@@ -4128,6 +4134,17 @@ static bool answers(const Model *m)
 static bool corrects(const Model *m) { return is(m->objective, "aligner") || is(m->objective, "warmup"); }
 static bool judges(const Model *m) { return is(m->objective, "reward"); }
 
+// A file from elsewhere has no objective inside and is taken at its word.
+static void must_answer(const Model *m, const char *path)
+{
+    CHECK(!corrects(m) && !judges(m) && m->template, "%s: a model that answers was expected", path);
+}
+
+static void check_vocab(int V)
+{
+    if (V < FIRST_PIECE || V > MAX_VOCAB) usage_error("--vocab %d: %d to %d was expected", V, FIRST_PIECE, MAX_VOCAB);
+}
+
 /* ------------------------------------------------------------------------------------------------------------
    Training commands. */
 
@@ -4138,8 +4155,7 @@ static void run_tokenizer(const Options *o)
     Tokenizer k;
     Buf all = { 0 }, y_c = { 0 };
     if (!o->train.n_data || !o->train.out || !o->vocab) usage_error("`tokenizer` needs --data, --vocab and --out");
-    if (o->vocab < FIRST_PIECE || o->vocab > MAX_VOCAB)
-        usage_error("--vocab %d: %d to %d was expected", o->vocab, FIRST_PIECE, MAX_VOCAB);
+    check_vocab(o->vocab);
     set_template(&m, o->train.prompt ? o->train.prompt : "default");
     for (int i = 0; i < o->train.n_data; i++) {
         Objects in;
@@ -4173,7 +4189,7 @@ static void check_writable(const char *path)
 // The shape asked for, with a vocabulary of V pieces; usage was checked, what a model can be is checked here.
 static Config shape_asked_for(const TrainOptions *t, int V)
 {
-    if (V < FIRST_PIECE || V > MAX_VOCAB) usage_error("--vocab %d: %d to %d was expected", V, FIRST_PIECE, MAX_VOCAB);
+    check_vocab(V);
     if (t->dim > 16384) usage_error("--dim needs a number up to 16384");
     if (t->batch < 1) usage_error("--batch needs a number from 1 on");
     Config c = { .V = V, .C = t->dim, .L = t->layers, .H = t->heads, .context = t->context, .tied = t->tied,
@@ -4373,8 +4389,9 @@ static void reply_once(Generator *g, const Options *o, bool correcting)
 
 // `answer` and `correct`. The objective inside the file tells which of the two a model can do; a file from elsewhere
 // has none and is taken at its word.
-static void run_generate(const Options *o, bool correcting)
+static void run_generate(const Options *o)
 {
+    bool correcting = is(o->word[0], "correct");
     Model m, upstream = { 0 };
     Generator g;
     const char *path = need_word(o, 1, "a model"), *file = o->n_words > 2 ? o->word[2] : NULL;
@@ -4391,8 +4408,7 @@ static void run_generate(const Options *o, bool correcting)
     if (o->upstream && !(talks && correcting)) usage_error("--upstream goes with `correct` in conversation");
     if (o->upstream) {
         model_load(&upstream, o->upstream);
-        CHECK(!corrects(&upstream) && !judges(&upstream) && upstream.template, "%s: a model that answers was expected",
-              o->upstream);
+        must_answer(&upstream, o->upstream);
     }
     generator_init(&g, &m, o->how);
     double start = seconds();
@@ -4489,8 +4505,9 @@ static void run_eval(const Options *o)
 
 // `loglik` and `score`: a filter that adds log p(target | condition) in nats and its number of tokens, or the reward of
 // question and answer. The target is the answer for a model that answers, else the correction; --target says otherwise.
-static void run_measure(const Options *o, bool scoring)
+static void run_measure(const Options *o)
 {
+    bool scoring = is(o->word[0], "score");
     Model m;
     Batch b;
     Objects in;
@@ -4540,7 +4557,7 @@ static void run_bound(const Options *o)
     const char *upstream = need_word(o, 1, "an upstream model and an Aligner"), *path = need_word(o, 2, "an Aligner");
     model_load(&pi, upstream), model_load(&mu, path);
     if (!o->train.n_data) usage_error("`bound` needs --data");
-    CHECK(!corrects(&pi) && !judges(&pi) && pi.template, "%s: a model that answers was expected", o->word[1]);
+    must_answer(&pi, o->word[1]);
     CHECK(!answers(&mu) && !judges(&mu) && mu.template, "%s: an Aligner was expected", o->word[2]);
     int T = mu.c.context;
     generator_init(&g, &pi, GREEDY);
@@ -5034,6 +5051,14 @@ static void run_bench(const Options *o)
 }
 
 #ifndef ALIGNER_NO_MAIN
+// The commands, and how many words each takes, itself included.
+static const struct { const char *name; int words; void (*run)(const Options *); } COMMAND[] = {
+    { "tokenizer", 1, run_tokenizer }, { "train",  2, run_train },    { "answer", 3, run_generate },
+    { "correct",   3, run_generate },  { "eval",   2, run_eval },     { "sample", 2, run_sample },
+    { "tokens",    2, run_tokens },    { "info",   2, run_info },     { "loglik", 3, run_measure },
+    { "score",     3, run_measure },   { "bound",  3, run_bound },    { "steer",  2, run_steer },
+    { "bench",     3, run_bench } };
+
 int main(int argc, char **argv)
 {
     Options o = { .how = GREEDY, .samples = 4,
@@ -5047,25 +5072,11 @@ int main(int argc, char **argv)
     if (o.threads > 1024) usage_error("--threads needs a number up to 1024");
     if (o.threads) omp_set_num_threads(o.threads);
 #endif
-    const char *command = o.word[0];
-    bool data_only = is(command, "train") || is(command, "eval") || is(command, "steer") || is(command, "sample") ||
-                     is(command, "tokens") || is(command, "info");
-    int most = is(command, "tokenizer") ? 1 : data_only ? 2 : 3;
-    if (o.n_words > most) usage_error("\"%s\" is one word too many", o.word[most]);
-    if (is(command, "tokenizer")) run_tokenizer(&o);
-    else if (is(command, "train")) run_train(&o);
-    else if (is(command, "answer")) run_generate(&o, false);
-    else if (is(command, "correct")) run_generate(&o, true);
-    else if (is(command, "eval")) run_eval(&o);
-    else if (is(command, "sample")) run_sample(&o);
-    else if (is(command, "tokens")) run_tokens(&o);
-    else if (is(command, "info")) run_info(&o);
-    else if (is(command, "loglik")) run_measure(&o, false);
-    else if (is(command, "score")) run_measure(&o, true);
-    else if (is(command, "bound")) run_bound(&o);
-    else if (is(command, "steer")) run_steer(&o);
-    else if (is(command, "bench")) run_bench(&o);
-    else usage_error("there is no command \"%s\"", command);
+    size_t i = 0, n = sizeof COMMAND / sizeof *COMMAND;
+    while (i < n && !is(o.word[0], COMMAND[i].name)) i++;
+    if (i == n) usage_error("there is no command \"%s\"", o.word[0]);
+    if (o.n_words > COMMAND[i].words) usage_error("\"%s\" is one word too many", o.word[COMMAND[i].words]);
+    COMMAND[i].run(&o);
     flush_results();
     return 0;
 }

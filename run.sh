@@ -10,12 +10,13 @@ cd "$(dirname "$0")"
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}"        # threads that wait soon give the processor back when others need it
 case $# in 0|2) ;; *) echo 'usage: ./run.sh ["question" "answer"]' >&2; exit 2 ;; esac
 models=build/models
+correct="build/aligner correct $models/aligner.gguf --keep 2"
 make --no-print-directory -s -j2 build/aligner build/world
 [ -f "$models/aligner.gguf" ] && [ -f build/exam/table.md ] || ./train.sh >&2
 if [ $# = 2 ]; then
-    exec build/aligner correct "$models/aligner.gguf" --keep 2 --question "$1" --answer "$2" --diff --quiet
+    exec $correct --question "$1" --answer "$2" --diff --quiet
 elif [ -t 0 ] && [ -t 1 ]; then
-    exec build/aligner correct "$models/aligner.gguf" --keep 2 --upstream "$models/upstream.gguf"
+    exec $correct --upstream "$models/upstream.gguf"
 else
-    exec build/aligner correct "$models/aligner.gguf" --keep 2 build/data/demo.jsonl --diff --quiet
+    exec $correct build/data/demo.jsonl --diff --quiet
 fi

@@ -80,10 +80,11 @@ stage aligner aligner --init "$models/warmup.gguf" --data "$data/train.jsonl" \
 # them took. The rest is caution: a plug-in must spoil nothing (docs/recipe.md).
 if [ ! -f "$exam/table.md" ]; then
     echo "== examination" >&2
-    build/aligner correct "$models/aligner.gguf" --keep 2 "$data/exam.jsonl" > "$exam/speakers.jsonl"
+    correct="build/aligner correct $models/aligner.gguf --keep 2"
+    $correct "$data/exam.jsonl" > "$exam/speakers.jsonl"
     for upstream in upstream-small upstream; do
         build/aligner answer "$models/$upstream.gguf" "$data/exam_real.jsonl" | sed "s/\"upstream\": *\"real\"/\"upstream\": \"$upstream\"/" > "$exam/answers.part"
-        build/aligner correct "$models/aligner.gguf" --keep 2 "$exam/answers.part" > "$exam/$upstream.jsonl"
+        $correct "$exam/answers.part" > "$exam/$upstream.jsonl"
     done
     build/world judge --train "$data/train.jsonl" "$exam/speakers.jsonl" "$exam/upstream-small.jsonl" "$exam/upstream.jsonl" > "$exam/table.part"
     rm -f "$exam/answers.part"
