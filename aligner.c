@@ -3084,7 +3084,7 @@ static void rows_load(Rows *r, const Model *m, const char *path, Objective objec
 
 typedef struct {
     double temperature, top_p, frequency_penalty;       // temperature 0: greedy
-    double keep;                                        // nats that a token of y_o gains, see generate()
+    double keep;                                        // nats by which y_c must outweigh y_o, see outweighs()
     int top_k, max_tokens, no_draft;                    // 0: no limit
     uint64_t seed;
 } Decoding;
@@ -3194,17 +3194,12 @@ static int resume_draft(const int *draft, int n_draft, const Ids *out, int from)
 //
 // For an Aligner the draft is y_o: correcting is easier than answering because most of y_c is there already. The runs
 // that are kept are what it copies.
-//
-// how.keep is a say in favour of y_o: until the first difference its next token gains that many nats; 0 decodes the
-// model as it is. An Aligner trained with fewer good answers than it meets is too ready to correct: by Bayes' rule its
-// log odds of copying are short by the log of the ratio of the odds, and keep gives them back.
 static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_draft, Ids *out)
 {
     // A guess is only a guess about what greedy decoding would write: where tokens are drawn there is no draft.
     bool drafting = draft && g->how.temperature <= 0 && !g->how.no_draft;
     int at = drafting ? 0 : -1;                         // the draft's next token; -1 where its thread is lost
     int block = DRAFT_FIRST, last, room = g->m->c.context;
-    bool copying = n_draft > 0;                         // has y_c been y_o so far?
     const int *pending = prompt->a;                     // certain, but not fed yet: the prompt, later the last token
     int n_pending = prompt->n;
     memset(g->count, 0, (size_t)g->m->c.V * sizeof *g->count);
@@ -3215,9 +3210,7 @@ static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_dr
         if (guesses > room - g->cache.len - n_pending) guesses = room - g->cache.len - n_pending;
         float *logits = feed(g, pending, n_pending, at < 0 ? NULL : draft + at, guesses, guesses + 1);
         for (;; i++, logits += logits_ld(&g->m->c)) {   // i guesses have come true so far
-            if (copying) logits[out->n < n_draft ? draft[out->n] : EOS] += (float)g->how.keep;
             last = choose(g, logits);
-            copying = copying && out->n < n_draft && last == draft[out->n];
             if (last == EOS) return true;
             if (g->how.max_tokens && out->n == g->how.max_tokens) return false;
             ids_add(out, last), g->count[last]++, g->tokens++;
@@ -3237,21 +3230,61 @@ static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_dr
     return false;
 }
 
-// The text side of generate. Answers r's condition, with r's target for a draft. out becomes the text as far as it
-// came. Returns NULL, or why it found no end (valid until the next call). Frees r.
+// log p of the tokens row[from .. n), in nats, where the cache holds all that stands before the last one of row[.. from);
+// of as many of them as the context has room for.
+static double log_p_rest(Generator *g, const int *row, int from, int n)
+{
+    double nll[DRAFT_MOST + 1], sum = 0;
+    int end = least(n, g->m->c.context + 1), ld = (int)logits_ld(&g->m->c);
+    g->cache.len = from - 1;
+    for (int k; from < end; from += k) {
+        k = least(end - from, DRAFT_MOST + 1);
+        float *logits = feed(g, row + from - 1, k, NULL, 0, k);
+        cross_entropy(logits, nll, row + from, k, g->m->c.V, ld, 1);
+        for (int i = 0; i < k; i++) sum -= nll[i];
+    }
+    return sum;
+}
+
+// Is y_c, what generate has just written, worth giving up y_o for? With how.keep = X it must be e^X times as likely:
+//
+//     log mu(y_c | y_o, x)  -  log mu(y_o | y_o, x)  >=  X
+//
+// A likelihood ratio asks both texts whole, where greedy decoding leaves y_o at the first token that is not the
+// likeliest, whatever comes of it. What the two have in common cancels, so only what follows their first difference is
+// read: a few tokens, and none where y_c is a copy. An Aligner trained with fewer good answers than it meets is too
+// ready to correct: by Bayes' rule its log odds of a copy are short by the log of the ratio of the odds, which X gives
+// back. r is y_o's row.
+static bool outweighs(Generator *g, const Row *r, const Ids *y_c)
+{
+    Ids own = { 0 };
+    int same = 0;
+    for (int i = 0; i < r->n_condition; i++) ids_add(&own, r->ids[i]);
+    for (int i = 0; i < y_c->n; i++) ids_add(&own, y_c->a[i]);
+    ids_add(&own, EOS);                                 // texts that end are never the beginning of each other
+    while (same < r->n && own.a[same] == r->ids[same]) same++;
+    double gain = same == r->n ? 0 : log_p_rest(g, own.a, same, own.n) - log_p_rest(g, r->ids, same, r->n);
+    free(own.a);
+    return gain >= g->how.keep;
+}
+
+// The text side of generate. Answers r's condition, with r's target for a draft, which is also the answer where how.keep
+// is set and the new text does not outweigh it. out becomes the text as far as it came. Returns NULL, or why it found no end (valid until the next call). Frees r.
 static const char *reply(Generator *g, Row r, Buf *out)
 {
     static char reason[128];
     Ids condition = { r.ids, r.n_condition, 0 }, ids = { 0 };
+    int n_target = r.n - r.n_condition - 1;             // without </s>
     *reason = 0;
     if (r.n_condition >= g->m->c.context)
         snprintf(reason, sizeof reason, "the prompt takes %d tokens, the model's context is %d", r.n_condition,
                  g->m->c.context);
-    else if (!generate(g, &condition, r.ids + r.n_condition, r.n - r.n_condition - 1, &ids))
+    else if (!generate(g, &condition, r.ids + r.n_condition, n_target, &ids))
         snprintf(reason, sizeof reason, "no end after %d tokens", ids.n);
-    free(out->s), free(r.ids);
-    *out = decode_all(&g->m->tok, ids.a, ids.n);
-    free(ids.a);
+    bool keep = !*reason && n_target && g->how.keep > 0 && !outweighs(g, &r, &ids);
+    free(out->s);
+    *out = keep ? decode_all(&g->m->tok, r.ids + r.n_condition, n_target) : decode_all(&g->m->tok, ids.a, ids.n);
+    free(ids.a), free(r.ids);
     return *reason ? reason : NULL;
 }
 
@@ -4011,7 +4044,7 @@ static const char USAGE[] =
 "  aligner correct M.gguf [F.jsonl]     rows with question and answer -> the same rows with correction and action\n"
 "        --question S --answer S (instead of a file), --temperature X --top-k N --top-p X --frequency-penalty X\n"
 "        --seed N --max-tokens N --no-draft --diff; in conversation --upstream M.gguf answers empty answers\n"
-"        --keep X   y_o's tokens gain X nats until the first difference: fewer corrections, fewer needless ones\n"
+"        --keep X   y_o stays unless y_c is e^X times as likely: fewer corrections, fewer needless ones\n"
 "  aligner eval M.gguf --data F [--json]   loss a token, and copy or correct against the gold corrections\n"
 "  aligner loglik M.gguf [F.jsonl] [--target answer|correction]   adds loglik (nats) and tokens to rows\n"
 "  aligner score R.gguf [F.jsonl]          adds the reward of question and answer to rows\n"

@@ -124,41 +124,68 @@ static void passes_of_a_copy(void)
     generator_free(&g), model_free(&m);
 }
 
-// --keep: nothing at 0; y_o itself where it is large; in between a copy wherever 0 copies, and drafts change nothing.
+// --keep: y_c outweighs y_o where it is e^X times as likely, by the likelihoods of both whole rows as another path
+// computes them; drafts change nothing; what stays with fewer nats stays with more.
 static void kept(void)
 {
-    enum { V = 30, ROWS = 200 };
+    enum { V = 30, ROWS = 200, CONTEXT = 100 };
     Model m;
     Generator g;
-    int copies[4] = { 0 };
-    id_model(&m, V, 100, 11);
-    generator_init(&g, &m, GREEDY);
+    Batch b;
+    double nll[CONTEXT];
+    int corrected[4] = { 0 }, other = 0;
+    id_model(&m, V, CONTEXT, 11);
+    batch_alloc(&b, CONTEXT, 1, CONTEXT);
     for (int i = 0; i < ROWS; i++) {
-        static const double nats[4] = { 0, 0.5, 2, 1000 };
+        static const double nats[4] = { 0.001, 2, 4, 1000 };
         Row p = random_row(V, 1, 1 + below(40), &seed);
-        Ids prompt = { p.ids, p.n, 0 }, plain = { 0 }, draft, out[2] = { { 0 }, { 0 } };
-        g.how.keep = 0, g.how.no_draft = false, g.how.max_tokens = 12;
+        Ids prompt = { p.ids, p.n, 0 }, draft, plain = { 0 }, y_c = { 0 }, y_o = { 0 }, own = { 0 };
+        generator_init(&g, &m, GREEDY);
+        g.how.max_tokens = 12;
         generate(&g, &prompt, NULL, 0, &plain);
         draft = spoil(&plain, V, 5);
         if (!draft.n) ids_add(&draft, V - 1);
+        while (i % 4 == 0 && draft.n < CONTEXT - p.n) ids_add(&draft, below(V));        // more than a block, at times
         for (int j = 0; j < draft.n; j++) if (draft.a[j] == EOS) draft.a[j] = V - 1;
         g.how.max_tokens = 0;
-        bool copied = false;
-        for (int k = 0; k < 4; k++) {
+        for (int j = 0; j < p.n; j++) ids_add(&y_o, p.ids[j]), ids_add(&own, p.ids[j]);
+        for (int j = 0; j < draft.n; j++) ids_add(&y_o, draft.a[j]);
+        ids_add(&y_o, EOS);
+        Row r = { y_o.a, p.n, y_o.n };
+        bool ended = generate(&g, &prompt, draft.a, draft.n, &y_c), before = true, same_text = same_ids(&y_c, &draft);
+        bool yes[4];
+        for (int k = 0; k < 4 && ended; k++) {
             g.how.keep = nats[k];
-            for (int no_draft = 0; no_draft < 2; no_draft++) {
-                g.how.no_draft = no_draft, out[no_draft].n = 0;
-                generate(&g, &prompt, draft.a, draft.n, &out[no_draft]);
-            }
-            OK(same_ids(&out[0], &out[1]), "row %d: with %g nats the draft changes the text", i, nats[k]);
-            OK(!copied || same_ids(&out[0], &draft), "row %d: copied with fewer nats than %g", i, nats[k]);
-            copied = same_ids(&out[0], &draft), copies[k] += copied;
+            yes[k] = outweighs(&g, &r, &y_c);
+            OK(before || !yes[k], "row %d: corrected with more nats than %g only", i, nats[k]);
+            before = yes[k], corrected[k] += yes[k];
         }
-        free(p.ids), free(plain.a), free(draft.a), free(out[0].a), free(out[1].a);
+        if (ended) {
+            for (int j = 0; j < y_c.n; j++) ids_add(&own, y_c.a[j]);
+            ids_add(&own, EOS);
+            Row c = { own.a, p.n, own.n };
+            generator_free(&g);
+            acts_reserve(&m, CONTEXT, CONTEXT, CONTEXT, false);
+            double gain = log_likelihood(&m, &b, nll, &c) - log_likelihood(&m, &b, nll, &r);
+            OK(same_text ? gain == 0 : gain != 0, "row %d: a gain of %g", i, gain);
+            other += !same_text;
+            generator_init(&g, &m, GREEDY);
+            g.how.no_draft = true, y_c.n = 0;
+            generate(&g, &prompt, draft.a, draft.n, &y_c);
+            for (int k = 0; k < 4; k++) {
+                g.how.keep = nats[k];
+                OK(outweighs(&g, &r, &y_c) == yes[k], "row %d: without a draft %g nats decide otherwise", i, nats[k]);
+                OK(yes[k] == (gain >= nats[k]) || fabs(gain - nats[k]) < 1e-3, "row %d: %g nats, a gain of %g, %d", i,
+                   nats[k], gain, yes[k]);
+            }
+        }
+        generator_free(&g);
+        free(p.ids), free(plain.a), free(draft.a), free(y_c.a), free(y_o.a), free(own.a);
     }
-    OK(copies[3] == ROWS, "with 1000 nats %d of %d answers are copied", copies[3], ROWS);
-    OK(copies[0] < copies[2] && copies[2] < ROWS, "%d, %d and %d copies: no fair mix", copies[0], copies[1], copies[2]);
-    generator_free(&g), model_free(&m);
+    OK(!corrected[3] && corrected[2] < corrected[0] && corrected[2] > 0 && corrected[0] < other,
+       "%d, %d, %d and %d of %d corrections outweigh: no fair mix", corrected[0], corrected[1], corrected[2],
+       corrected[3], other);
+    batch_free(&b), model_free(&m);
 }
 
 static void the_sampler(void)
