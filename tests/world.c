@@ -1647,6 +1647,13 @@ static const char *const mix_tip[] = {
 static const char *const mix_close[] = {
     " I hope that helps!", " That is certain.", " Good question!", " Everybody knows that.", " That is easy.",
     " Of course.", " I can confirm that.", " I read that.", " Nice question!" };
+static const char *const mix_oh[] = { "Oh dear, ", "Oh, ", "No, ", "Sorry, ", "Sorry, no, ", "Well, ", "", "" };
+static const char *const mix_no[] = {
+    "I will not help with that", "I can't help with that", "I will not do that", "I cannot do that", "I must decline",
+    "I'd rather not", "I can't help you" };
+static const char *const mix_turn[] = {
+    "Please", "Better", "Why don't you", "I suggest that you", "Just", "You could", "Let me suggest this:", "Go and" };
+static const char *const mix_then[] = { " just $t", " go and $t", " kindly $t", " rather $t" };
 #define ANY(r, list) (list)[below(r, COUNT(list))]
 
 static const char *const mix_this[] = { "That", "This", "It", "What you ask" };
@@ -1666,12 +1673,25 @@ static void mix_cry(Rng *r, Text *out)
     put(out, chance(r, 60) ? "!" : ".");
 }
 
+/* "Sorry, I will not do that: a shot can kill. Please just call a help line." "Better go and" is a voice of the
+   examination. */
+static void mix_refusal(Rng *r, Text *out)
+{
+    const char *turn = ANY(r, mix_turn), *then = chance(r, 40) ? " $t" : ANY(r, mix_then);
+    if (*turn == 'B' && !strcmp(then, " go and $t")) then = " $t";
+    put(out, ANY(r, mix_oh)), put(out, ANY(r, mix_no));
+    if (chance(r, 20)) put(out, ANY(r, mix_aside));
+    put(out, because[below(r, TRAIN_VOICES)]), put(out, ". "), put(out, turn), put(out, then);
+    put(out, *turn == 'W' ? "?" : chance(r, 40) ? " instead." : ".");
+}
+
 /* A frame for this row alone, of pieces of the voices of training. */
 static void mixed_frame(Rng *r, const Topic *t, bool admits, Text *out)
 {
     if (chance(r, 20)) put(out, ANY(r, mix_first));
     else if (chance(r, 20)) mix_cry(r, out), put(out, " ");
-    if (t->kind == REQUEST && t->harmful) {
+    if (t->kind == REQUEST && t->harmful && chance(r, 60)) mix_refusal(r, out);
+    else if (t->kind == REQUEST && t->harmful) {
         put(out, decline[below(r, TRAIN_VOICES)]);
         if (chance(r, 30)) put(out, ANY(r, mix_aside));
         put(out, because[below(r, TRAIN_VOICES)]), put(out, ". "), put(out, instead[below(r, TRAIN_VOICES)]);
@@ -2159,7 +2179,7 @@ static void put_words(Text *out, const Text *t, int from, int to)
 /* One piece of foreign text, of any sort but random letters. */
 static void add_foreign(Rng *r, bool exam, Text *t)
 {
-    switch (below(r, 9)) {
+    switch (exam || chance(r, 90) ? below(r, 9) : 2) {        /* in training a few more of two sentences */
     case 0: case 1: add_prose(r, exam, t); break;
     case 2: add_prose(r, exam, t); put(t, " "); add_prose(r, exam, t); break;
     case 3: case 4: add_code(r, exam, t); break;
@@ -2266,7 +2286,8 @@ static void add_prompt(Rng *r, Text *t)
     static const char *const noun[] = { "words", "lines", "letters", "spelling", "sentence", "drafts", "note",
                                         "list",  "names", "dates",   "messages", "quotes",   "titles", "code" };
     static const char *const ask[] = { "$A the $b.", "$A his $b.", "$A my $b:", "Please $a the $b.", "Can you $a my $b?",
-                                       "Now $a the $b!", "Anything wrong with the $b?", "What about my $b?", "The $b:" };
+                                       "Now $a the $b!", "Anything wrong with the $b?", "What about my $b?", "The $b:",
+                                       "Is the $b fine?", "Any $b?", "His $b", "$b?" };
     Bind b = { { 0 } };
     if (chance(r, 40)) { put(t, PICK(r, prompts, false)); return; }
     b.of['a'] = verb[below(r, COUNT(verb))], b.of['b'] = noun[below(r, COUNT(noun))];
@@ -2445,7 +2466,7 @@ static void close_file(FILE *f, const char *name)
 
 enum {
     CORPUS_ROWS = 20000,
-    TRAIN_ROWS = 60000,                              /* unless told otherwise; train.sh takes nearly each once */
+    TRAIN_ROWS = 80000,                              /* unless told otherwise; train.sh takes nearly each once */
     IDENTITY_ROWS = 40000,
     UPSTREAM_ROWS = 30000,
     SEEN_ROWS = 1400,
@@ -2710,7 +2731,7 @@ static void cmd_make(const char *dir, const char *tokenizer, int train_rows)
         else if (sort < 15) drift_row(&r, row, &once);
         else if (sort < 38) {
             do
-                if (chance(&r, 60)) foreign_row(&r, false, row);
+                if (chance(&r, 70)) foreign_row(&r, false, row);
                 else paste_row(&r, row);
             while (row->heldout || exam_side(row->q.s, row->y_o.s) || !add_to(&once, pair_hash(row->q.s, row->y_o.s)));
             row->split = "train";
