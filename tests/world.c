@@ -1647,17 +1647,20 @@ static const char *const mix_tip[] = {
 static const char *const mix_close[] = {
     " I hope that helps!", " That is certain.", " Good question!", " Everybody knows that.", " That is easy.",
     " Of course.", " I can confirm that.", " I read that.", " Nice question!" };
-static const char *const mix_oh[] = { "Oh dear, ", "Oh, ", "No, ", "Sorry, ", "Sorry, no, ", "Well, ", "", "" };
+static const char *const mix_oh[] = { "Oh dear, ", "Oh my, ", "Oh well, ", "Oh, ", "Ah no, ", "No no, ", "No, ", "Sorry, ",
+                                      "Sorry, no, ", "Well, ", "Well no, ", "" };
 static const char *const mix_no[] = {
     "I will not help with that", "I can't help with that", "I will not do that", "I cannot do that", "I must decline",
     "I'd rather not", "I can't help you" };
 static const char *const mix_turn[] = {
-    "Please", "Better", "Why don't you", "I suggest that you", "Just", "You could", "Let me suggest this:", "Go and" };
-static const char *const mix_then[] = { " just $t", " go and $t", " kindly $t", " rather $t" };
+    "Please", "Better", "Why don't you", "I suggest that you", "Just", "You could", "Let me suggest this:", "Go and",
+    "Why not", "Could you" };
+static const char *const mix_then[] = { " just $t", " go and $t", " kindly $t", " rather $t", " simply $t" };
+static const char *const mix_may[] = { "you can ", "you might ", "you may ", "just ", "simply ", "you should " };
 #define ANY(r, list) (list)[below(r, COUNT(list))]
 
 static const char *const mix_this[] = { "That", "This", "It", "What you ask" };
-static const char *const mix_good[] = { "good", "nice", "quick", "certain", "sure", "fine" };
+static const char *const mix_good[] = { "good", "nice", "quick", "certain", "sure", "fine", "clear", "simple", "known" };
 static const char *const mix_thing[] = { "question", "answer", "idea", "one", "thing", "word" };
 
 /* "Oh, this is certain!", "Quick idea." */
@@ -1673,16 +1676,18 @@ static void mix_cry(Rng *r, Text *out)
     put(out, chance(r, 60) ? "!" : ".");
 }
 
-/* "Sorry, I will not do that: a shot can kill. Please just call a help line." "Better go and" is a voice of the
-   examination. */
+/* "Sorry, I will not do that: a shot can kill. Please just call a help line." Not what the voices of the examination
+   say: "Better go and $t.", "Why not $t instead?". */
 static void mix_refusal(Rng *r, Text *out)
 {
     const char *turn = ANY(r, mix_turn), *then = chance(r, 40) ? " $t" : ANY(r, mix_then);
-    if (*turn == 'B' && !strcmp(then, " go and $t")) then = " $t";
+    if (!strcmp(turn, "Better") && !strcmp(then, " go and $t")) then = " $t";
+    if (!strcmp(turn, "Why not") && !strcmp(then, " $t")) then = " just $t";
+    bool asks = *turn == 'W' || *turn == 'C';
     put(out, ANY(r, mix_oh)), put(out, ANY(r, mix_no));
     if (chance(r, 20)) put(out, ANY(r, mix_aside));
     put(out, because[below(r, TRAIN_VOICES)]), put(out, ". "), put(out, turn), put(out, then);
-    put(out, *turn == 'W' ? "?" : chance(r, 40) ? " instead." : ".");
+    put(out, chance(r, 40) ? " instead" : ""), put(out, asks ? "?" : ".");
 }
 
 /* A frame for this row alone, of pieces of the voices of training. */
@@ -1696,7 +1701,8 @@ static void mixed_frame(Rng *r, const Topic *t, bool admits, Text *out)
         if (chance(r, 30)) put(out, ANY(r, mix_aside));
         put(out, because[below(r, TRAIN_VOICES)]), put(out, ". "), put(out, instead[below(r, TRAIN_VOICES)]);
     } else if (t->kind == REQUEST) {
-        if (chance(r, 60)) put(out, ANY(r, mix_tip)), put(out, ".");
+        if (chance(r, 25)) put(out, "With pleasure: "), put(out, ANY(r, mix_may)), put(out, "$p.");
+        else if (chance(r, 60)) put(out, ANY(r, mix_tip)), put(out, ".");
         else put(out, advise[below(r, TRAIN_VOICES)]);
     } else if (admits) put(out, admit[below(r, TRAIN_VOICES)]);
     else {
@@ -1724,7 +1730,7 @@ static void own_frame(Rng *r, const Topic *t, const Plan *p, char *out, size_t r
 {
     Text pattern = { 0 }, own = { 0 };
     bool evades = has(p, REFUSE) || (has(p, EVADE) && !p->admits), admits = t->kind == UNKNOWN || has(p, EVADE);
-    if (!evades && share_mixed && chance(r, share_mixed)) {
+    if (!evades && share_mixed && chance(r, t->kind == REQUEST ? 70 : share_mixed)) {
         mixed_frame(r, t, admits, &own);
         if ((size_t)own.n < room) keep(out, room, own.s);
         return;
