@@ -3,7 +3,7 @@
 #
 #   ./train.sh          everything that is not there yet (a few minutes on 2 cores); Ctrl-C loses nothing, the next call goes on
 #   ./train.sh quick    the same steps with far fewer of them, in build/quick: shows that it runs, not what it can do
-#   ./train.sh long     twice the rows and steps and more, in build/long: what the recipe reaches when nobody waits
+#   ./train.sh long     three times the rows and steps, in build/long: what the recipe reaches when nobody waits
 #   ./train.sh NAME     one of the paper's experiments (docs/experiments.md), to docs/results/NAME.md; `all`: every one of them;
 #                       `domain F.jsonl`: fine-tunes the trained Aligner on triples of your own; `quick NAME`: shows that it runs
 #
@@ -73,7 +73,7 @@ stage upstream sft $new --dim 96 --layers 3 --heads 3 --hidden 264 --data "$data
 stage warmup warmup $new --dim 128 --layers 3 --heads 8 --hidden 352 --data "$data/identity.jsonl" \
     --tokens 512 --grow-below 1.5 --steps "$(steps 800 150 800)" --lr 2e-3 --adam-eps 1e-4
 stage aligner aligner --init "$models/warmup.gguf" --data "$data/train.jsonl" \
-    --tokens 1024 --steps "$(steps 4700 350 10200)" --lr 6e-3 --muon 0.5 --adam-eps 1e-4
+    --tokens 1024 --steps "$(steps 3400 350 10200)" --lr 6e-3 --muon 0.5 --adam-eps 1e-4
 
 # The examination. Speakers bring their answers; the real models are asked first. Half of what speakers say is good, where of
 # the world's answers in train.jsonl one in five was: 1.2 nats of --keep give the odds of a copy back what training with few of

@@ -2472,7 +2472,7 @@ static void close_file(FILE *f, const char *name)
 
 enum {
     CORPUS_ROWS = 20000,
-    TRAIN_ROWS = 88000,                              /* unless told otherwise; train.sh takes nearly each once */
+    TRAIN_ROWS = 60000,                              /* unless told otherwise; train.sh takes nearly each once */
     IDENTITY_ROWS = 40000,
     UPSTREAM_ROWS = 30000,
     SEEN_ROWS = 1400,
