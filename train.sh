@@ -80,7 +80,7 @@ stage aligner aligner --init "$models/warmup.gguf" --data "$data/train.jsonl" \
 # them took. The rest is caution: a plug-in must spoil nothing (docs/recipe.md).
 if [ ! -f "$exam/table.md" ]; then
     echo "== examination" >&2
-    correct="build/aligner correct $models/aligner.gguf --keep 2"
+    correct="build/aligner correct $models/aligner.gguf --keep 2.5"
     $correct "$data/exam.jsonl" > "$exam/speakers.jsonl"
     for upstream in upstream-small upstream; do
         build/aligner answer "$models/$upstream.gguf" "$data/exam_real.jsonl" | sed "s/\"upstream\": *\"real\"/\"upstream\": \"$upstream\"/" > "$exam/answers.part"
