@@ -3230,8 +3230,8 @@ static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_dr
     return false;
 }
 
-// log p of the tokens row[from .. n), in nats, where the cache holds all that stands before the last one of row[.. from);
-// of as many of them as the context has room for.
+// log p, in nats, of the tokens row[from .. n), or of as many of them as the context has room for. The cache holds what
+// stands before row[from - 1].
 static double log_p_rest(Generator *g, const int *row, int from, int n)
 {
     double nll[DRAFT_MOST + 1], sum = 0;
@@ -3262,14 +3262,15 @@ static bool outweighs(Generator *g, const Row *r, const Ids *y_c)
     for (int i = 0; i < r->n_condition; i++) ids_add(&own, r->ids[i]);
     for (int i = 0; i < y_c->n; i++) ids_add(&own, y_c->a[i]);
     ids_add(&own, EOS);                                 // texts that end are never the beginning of each other
-    while (same < r->n && own.a[same] == r->ids[same]) same++;
-    double gain = same == r->n ? 0 : log_p_rest(g, own.a, same, own.n) - log_p_rest(g, r->ids, same, r->n);
+    while (same < least(r->n, own.n) && own.a[same] == r->ids[same]) same++;
+    double gain = same == own.n ? 0 : log_p_rest(g, own.a, same, own.n) - log_p_rest(g, r->ids, same, r->n);
     free(own.a);
     return gain >= g->how.keep;
 }
 
-// The text side of generate. Answers r's condition, with r's target for a draft, which is also the answer where how.keep
-// is set and the new text does not outweigh it. out becomes the text as far as it came. Returns NULL, or why it found no end (valid until the next call). Frees r.
+// The text side of generate. Answers r's condition, with r's target for a draft, which stays the answer where how.keep
+// is set and the new text does not outweigh it. out becomes the text as far as it came. Returns NULL, or why it found
+// no end (valid until the next call). Frees r.
 static const char *reply(Generator *g, Row r, Buf *out)
 {
     static char reason[128];
@@ -3281,9 +3282,9 @@ static const char *reply(Generator *g, Row r, Buf *out)
                  g->m->c.context);
     else if (!generate(g, &condition, r.ids + r.n_condition, n_target, &ids))
         snprintf(reason, sizeof reason, "no end after %d tokens", ids.n);
-    bool keep = !*reason && n_target && g->how.keep > 0 && !outweighs(g, &r, &ids);
+    bool stays = !*reason && n_target && g->how.keep > 0 && !outweighs(g, &r, &ids);
     free(out->s);
-    *out = keep ? decode_all(&g->m->tok, r.ids + r.n_condition, n_target) : decode_all(&g->m->tok, ids.a, ids.n);
+    *out = stays ? decode_all(&g->m->tok, r.ids + r.n_condition, n_target) : decode_all(&g->m->tok, ids.a, ids.n);
     free(ids.a), free(r.ids);
     return *reason ? reason : NULL;
 }
