@@ -2185,7 +2185,7 @@ static void put_words(Text *out, const Text *t, int from, int to)
 /* One piece of foreign text, of any sort but random letters. */
 static void add_foreign(Rng *r, bool exam, Text *t)
 {
-    switch (exam || chance(r, 90) ? below(r, 9) : 2) {        /* in training a few more of two sentences */
+    switch (exam || chance(r, 75) ? below(r, 9) : 2) {        /* in training more of two sentences */
     case 0: case 1: add_prose(r, exam, t); break;
     case 2: add_prose(r, exam, t); put(t, " "); add_prose(r, exam, t); break;
     case 3: case 4: add_code(r, exam, t); break;
@@ -2472,7 +2472,7 @@ static void close_file(FILE *f, const char *name)
 
 enum {
     CORPUS_ROWS = 20000,
-    TRAIN_ROWS = 60000,                              /* unless told otherwise; train.sh takes nearly each once */
+    TRAIN_ROWS = 72000,                              /* unless told otherwise; train.sh takes nearly each once */
     IDENTITY_ROWS = 40000,
     UPSTREAM_ROWS = 30000,
     SEEN_ROWS = 1400,
@@ -2735,7 +2735,7 @@ static void cmd_make(const char *dir, const char *tokenizer, int train_rows)
         int sort = below(&r, 100);
         if (chance(&r, SHARE_BRIEF)) brief_row(&r, row, &once, &brief);
         else if (sort < 15) drift_row(&r, row, &once);
-        else if (sort < 38) {
+        else if (sort < 40) {
             do
                 if (chance(&r, 70)) foreign_row(&r, false, row);
                 else paste_row(&r, row);
