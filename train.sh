@@ -69,7 +69,8 @@ stage upstream sft $new --dim 96 --layers 3 --heads 3 --hidden 264 --data "$data
 # Residual correction, p. 3: first the identity, from short texts to long ones, then copy or correct (Eq. 4). A large
 # epsilon keeps the embeddings of rare tokens where they are, so that they can be copied (docs/deviations.md). Muon takes
 # two thirds of AdamW's steps; the warm-up, whose steps are small, does without. Four narrow layers learn more in the same
-# time than three wide ones. Of three orders of the rows the third came out best (docs/recipe.md).
+# time than three wide ones. Of three orders of the rows the third did best in the
+# examination itself (docs/recipe.md).
 stage warmup warmup $new --dim 128 --layers 4 --heads 4 --hidden 192 --data "$data/identity.jsonl" \
     --tokens 512 --grow-below 1.5 --steps "$(steps 1000 150 1000)" --lr 2e-3 --adam-eps 1e-4
 stage aligner aligner --init "$models/warmup.gguf" --data "$data/train.jsonl" \
