@@ -795,7 +795,9 @@ static void rmsnorm_backward(float *dx, float *dw, const float *dy, const float 
     for (int t = 0; t < T; t++) {
         const float *xt = x + (size_t)t * C, *dyt = dy + (size_t)t * C;
         float *dxt = dx + (size_t)t * C, s[LANES] = { 0 };
-        for (int i = 0; i < C; i++) s[i % LANES] += dyt[i] * w[i] * xt[i];
+        int j = 0;
+        for (; j + LANES <= C; j += LANES) for (int l = 0; l < LANES; l++) s[l] += dyt[j + l] * w[j + l] * xt[j + l];
+        for (int l = 0; j < C; j++, l++) s[l] += dyt[j] * w[j] * xt[j];
         float m = add_lanes(s) / (float)C * r[t] * r[t];
         for (int i = 0; i < C; i++) dxt[i] += r[t] * (dyt[i] * w[i] - xt[i] * m);
     }
@@ -1042,8 +1044,8 @@ static void pack(float *panel, int width, View v, int n, int k)
         for (int p = 0; p < k; p++) memcpy(panel + p * width, v.p + p * v.col, NR * sizeof *panel);
     else if (v.row == 1 && n == MR)
         for (int p = 0; p < k; p++) memcpy(panel + p * width, v.p + p * v.col, MR * sizeof *panel);
-    else
-        for (int p = 0; p < k; p++) for (int i = 0; i < n; i++) panel[p * width + i] = v.p[i * v.row + p * v.col];
+    else                                                            // row by row, as weights lie
+        for (int i = 0; i < n; i++) for (int p = 0; p < k; p++) panel[p * width + i] = v.p[i * v.row + p * v.col];
 }
 
 // Panel number j of B: its columns [NR j, NR j + NR), of the rows [p0, p0 + k).
@@ -1255,26 +1257,29 @@ static void attention(const Scratch *scratch, float *out, float *stats, const fl
 enum { QB = 24 };
 
 // m rows of P (holding q . k) and dS (holding dP) become what their names say; query u is number i0 + u.
-static void softmax_backward(float *P, float *dS, int ld, const float *dO, const float *O, int C, const float *stats,
-                             int stats_ld, int m, int i0, int hs)
+static void softmax_backward(float *restrict P, float *restrict dS, int ld, const float *dO, const float *O, int C,
+                             const float *stats, int stats_ld, int m, int i0, int hs)
 {
     float scale = 1.0f / sqrtf((float)hs);
     for (int u = 0; u < m; u++, P += ld, dS += ld, dO += C, O += C, stats += stats_ld) {
-        float D = dot(dO, O, hs);
-        int seen = i0 + u + 1;
-        for (int j = 0; j < seen; j++) P[j] = exp_f32(P[j] * scale - stats[0]) * stats[1];
-        for (int j = 0; j < seen; j++) dS[j] = P[j] * (dS[j] - D) * scale;
-        for (int j = seen; j < i0 + m; j++) P[j] = dS[j] = 0;
+        const float D = dot(dO, O, hs), max = stats[0], inv = stats[1];
+        const int seen = i0 + u + 1, n8 = round_up(seen, LANES);
+        for (int j = 0; j < n8; j += LANES)
+            for (int l = 0; l < LANES; l++) P[j + l] = exp_f32(P[j + l] * scale - max) * inv;
+        for (int j = 0; j < n8; j += LANES)
+            for (int l = 0; l < LANES; l++) dS[j + l] = P[j + l] * (dS[j + l] - D) * scale;
+        for (int j = seen; j < round_up(i0 + m, LANES); j++) P[j] = dS[j] = 0;
     }
 }
 
 // dqkv[T][ld] receives dQ, dK, dV of every example. Parallel over examples and key/value heads: the query heads of a
-// group add to the same dK and dV, so they are one thread's, one after the other.
+// group add to the same dK and dV, so they are one thread's, one after the other. The heads of an example lie side by
+// side: where there are examples enough, a thread takes them all.
 static void attention_backward(const Scratch *scratch, float *dqkv, const float *dout, const float *out,
                                const float *stats, const float *qkv, Heads a, const int *start, int n_examples)
 {
-    int group = a.H / a.H_kv, C = a.H * a.hs;
-    #pragma omp parallel for schedule(dynamic, 1)
+    int group = a.H / a.H_kv, C = a.H * a.hs, together = n_examples < 4 * max_threads() ? 1 : a.H_kv;
+    #pragma omp parallel for schedule(dynamic, together)
     for (int job = 0; job < n_examples * a.H_kv; job++) {
         int e = job / a.H_kv, g = job % a.H_kv, t0 = start[e], n = start[e + 1] - t0, ld = round_up(n, NR);
         size_t packed = packed_size(a.hs, n);
