@@ -2314,7 +2314,7 @@ typedef struct {
     const char *data[16];
     int n_data, dim, layers, heads, kv_heads, hidden, context, tied;
     long steps, batch, tokens, micro_tokens, save_every, seed;
-    double epochs, lr, lr_warmup, weight_decay, clip, adam_eps, muon, grow_below;
+    double epochs, lr, lr_warmup, weight_decay, clip, adam_eps, muon, ema, grow_below;
     int resume, target_correction, quiet;
     // Chapter 8 only: other models, its two strengths, and what it does instead of the usual step and validation.
     const char *reference, *reward;
@@ -2333,8 +2333,8 @@ typedef struct {
     long bound;                                 // rows with more target tokens are not drawn yet (--grow-below)
     long seed;                                  // of the order of the rows
     double running;                             // running mean of the loss; -1 before the first step
-    double muon;                                // --muon
-    float *m, *v;                               // Adam's moments, laid out like params
+    double muon, ema;                           // --muon, --ema
+    float *m, *v, *mean;                        // laid out like params: Adam's moments; with --ema, the mean weights
     Scratch work;                               // Muon's, muon_size() for each thread; empty without it
 } Progress;
 
@@ -2514,6 +2514,16 @@ static void muon(Model *m, Progress *s, const TrainOptions *o, double lr, float 
     }
 }
 
+// With --ema X the model that is saved is an exponential moving average: the mean of the weights over about the last
+// 1 / (1 - X) steps (over all, as long as there are fewer). A step follows a single batch, and much of what it does the
+// next ones take back; in the mean that noise cancels.
+static void average(const Model *m, Progress *s)
+{
+    float rate = (float)fmax(1 - s->ema, 1 / ((double)s->step + 1));
+    #pragma omp parallel for schedule(static) if (m->n_params > 16384)
+    for (size_t j = 0; j < m->n_params; j++) s->mean[j] += rate * (m->params[j] - s->mean[j]);
+}
+
 // The step of all weights at the rate lr. Gradients whose norm is larger than clip are scaled down to it, so that one
 // odd batch cannot throw the weights far. Clears the gradients. Returns their norm before clipping.
 static double update(Model *m, Progress *s, const TrainOptions *o, double lr)
@@ -2522,6 +2532,7 @@ static double update(Model *m, Progress *s, const TrainOptions *o, double lr)
     float scale = o->clip > 0 && norm > o->clip ? (float)(o->clip / norm) : 1.0f;
     if (o->muon > 0) muon(m, s, o, lr, scale);
     adamw(m, s, o, lr, scale);
+    if (s->mean) average(m, s);
     free(m->packed), m->packed = NULL;                  // packed weights are out of date
     return norm;
 }
@@ -2541,25 +2552,38 @@ static double learning_rate(const TrainOptions *o, long step, long steps)
 /* ------------------------------------------------------------------------------------------------------------
    Checkpoint and resume. A GGUF file has no place for the optimiser, so its state stands beside it, in OUT.state:
 
-       "ALNSTATE" | i64 n_params | the numbers of Progress | params | m | v         (floats; this machine's byte order)
+       "ALNSTATE" | i64 n_params | the numbers of Progress | params | m | v | mean  (floats; this machine's byte order)
 
    The weights are in both files, so that the state is whole by itself: a run killed between the two still resumes. To
    give the same bits as a run without interruption takes all of it: without m and v Adam would start over, without
-   `epoch` and `at` the same rows would come again, without `step` the learning rate would jump. */
+   `epoch` and `at` the same rows would come again, without `step` the learning rate would jump. With --ema, and only
+   then, mean is there, too, and the model's file holds it instead of params. */
 
 enum { STATE_NUMBERS = offsetof(Progress, m), STATE_HEAD = 16 + STATE_NUMBERS };
 
+// With --ema: the mean weights take the place of the present ones, and at the next call these come back.
+static void exchange_mean(Model *m, Progress *s)
+{
+    if (!s->mean) return;
+    float *weights = m->params;
+    m->params = s->mean, s->mean = weights;
+    free(m->packed), m->packed = NULL;
+}
+
 // Writes both files, each through a temporary one: there is a whole checkpoint at every moment.
-static void checkpoint(Model *m, const Progress *s, const TrainOptions *o)
+static void checkpoint(Model *m, Progress *s, const TrainOptions *o)
 {
     Buf path = joined(o->out, ".state");
     int64_t n_params = (int64_t)m->n_params;
     size_t n = m->n_params * sizeof(float);
     Text part[] = { text("ALNSTATE"), { (char *)&n_params, 8 }, { (char *)s, STATE_NUMBERS },
-                    { (char *)m->params, n }, { (char *)s->m, n }, { (char *)s->v, n } };
+                    { (char *)m->params, n }, { (char *)s->m, n }, { (char *)s->v, n },
+                    { (char *)s->mean, s->mean ? n : 0 } };
     m->step = s->step;
-    write_file(path.s, 6, part);
+    write_file(path.s, 7, part);
+    exchange_mean(m, s);
     model_save(m, o->out);
+    exchange_mean(m, s);
     free(path.s);
 }
 
@@ -2574,8 +2598,9 @@ static void resume(Model *m, Progress *s, const TrainOptions *o)
     size_t n = m->n_params * sizeof(float);
     CHECK(f.n >= STATE_HEAD && !memcmp(f.s, "ALNSTATE", 8), "%s: not the state of a training run", path.s);
     memcpy(&n_params, f.s + 8, 8), memcpy(&h, f.s + 16, STATE_NUMBERS);
-    CHECK(n_params == (int64_t)m->n_params && f.n == STATE_HEAD + 3 * n, "%s: belongs to a model of another shape",
-          path.s);
+    CHECK(h.ema == o->ema, "%s: this run was started with --ema %g, not %g", path.s, h.ema, o->ema);
+    CHECK(n_params == (int64_t)m->n_params && f.n == STATE_HEAD + (s->mean ? 4 : 3) * n,
+          "%s: belongs to a model of another shape", path.s);
     CHECK(h.seed == o->seed, "%s: this run was started with --seed %ld, not %ld", path.s, h.seed, o->seed);
     CHECK(h.muon == o->muon, "%s: this run was started with --muon %g, not %g", path.s, h.muon, o->muon);
     CHECK(h.step >= m->step && h.step <= INT_MAX && h.at >= 0 && h.bound > 0 && h.bound <= INT_MAX && h.epoch >= -1 &&
@@ -2584,6 +2609,7 @@ static void resume(Model *m, Progress *s, const TrainOptions *o)
     *s = h;
     const char *from = f.s + STATE_HEAD;
     memcpy(m->params, from, n), memcpy(s->m, from + n, n), memcpy(s->v, from + 2 * n, n);
+    if (s->mean) memcpy(s->mean, from + 3 * n, n);
     free(path.s), free(f.s);
 }
 
@@ -2650,8 +2676,10 @@ static void run_init(Run *r)
     r->T = (int)most;
 
     // `at` stands at the end of an epoch before the first: the first draw shuffles epoch 0.
-    *s = (Progress){ .epoch = -1, .at = n, .running = -1, .seed = o->seed, .bound = INT_MAX, .muon = o->muon };
+    *s = (Progress){ .epoch = -1, .at = n, .running = -1, .seed = o->seed, .bound = INT_MAX, .muon = o->muon,
+                      .ema = o->ema };
     s->m = zalloc(r->m->n_params, sizeof(float)), s->v = zalloc(r->m->n_params, sizeof(float));
+    if (o->ema > 0) s->mean = zalloc(r->m->n_params, sizeof(float));
     if (o->muon > 0) s->work.own_size = muon_size(&r->m->c);
     s->work.own = zalloc((size_t)max_threads() * s->work.own_size, sizeof(float));
     if (o->grow_below > 0) s->bound = 3;
@@ -2689,10 +2717,13 @@ static double mean_loss(Model *m, const Rows *r, Batch *b, int max_T, double *nl
     return n ? sum / (double)n : 0;
 }
 
-// The loss of the validation rows.
+// The loss of the validation rows, by the weights that are saved.
 static double validate(Run *r)
 {
-    return r->o->validate ? r->o->validate(r) : mean_loss(r->m, r->valid, &r->batch, r->m->acts.T, r->nll);
+    exchange_mean(r->m, &r->s);
+    double loss = r->o->validate ? r->o->validate(r) : mean_loss(r->m, r->valid, &r->batch, r->m->acts.T, r->nll);
+    exchange_mean(r->m, &r->s);
+    return loss;
 }
 
 // Examples [from, to) of b, as a batch of their own.
@@ -2807,7 +2838,8 @@ static void train(Model *m, const Rows *rows, const Rows *valid, const TrainOpti
     bool log_failed = r.log && ferror(r.log);
     if (r.log && fclose(r.log)) log_failed = true;
     CHECK(!log_failed, "cannot write all of %s; is the disk full? The model is saved", o->log);
-    free(r.order), free(r.nll), free(s->m), free(s->v), free(s->work.own), batch_free(&r.batch), batch_free(&r.part);
+    free(r.order), free(r.nll), free(s->m), free(s->v), free(s->mean), free(s->work.own);
+    batch_free(&r.batch), batch_free(&r.part);
     if (interrupted) fprintf(stderr, "interrupted; the same command with --resume goes on\n"), exit(1);
 }
 
@@ -4039,6 +4071,7 @@ static const char USAGE[] =
 "        run: --steps N | --epochs X; --batch ROWS | --tokens N; --lr X --lr-warmup RATIO --weight-decay X --clip X\n"
 "             --adam-eps X   1e-8 unless given; a larger one keeps the embeddings of rare tokens in place\n"
 "             --muon X   the matrices inside the layers learn by Muon, at X times the rate; the rest by AdamW\n"
+"             --ema X   saves the mean of the weights over about the last 1 / (1 - X) steps; 0 (none) unless given\n"
 "             --seed N --valid F --log F.csv --save-every N --resume --target answer|correction\n"
 "             --micro-tokens N   of a batch are computed at a time; less memory, the same bits\n"
 "             --grow-below X   short rows first: the longest target doubles whenever the running loss falls below X\n"
@@ -4118,7 +4151,7 @@ static void parse_options(Options *o, int argc, char **argv)
         { "--batch", LONG, &t->batch }, { "--tokens", LONG, &t->tokens },
         { "--micro-tokens", LONG, &t->micro_tokens }, { "--lr", REAL, &t->lr },
         { "--lr-warmup", REAL, &t->lr_warmup }, { "--weight-decay", REAL, &t->weight_decay },
-        { "--adam-eps", REAL, &t->adam_eps }, { "--muon", REAL, &t->muon },
+        { "--adam-eps", REAL, &t->adam_eps }, { "--muon", REAL, &t->muon }, { "--ema", REAL, &t->ema },
         { "--clip", REAL, &t->clip }, { "--grow-below", REAL, &t->grow_below }, { "--seed", LONG, &t->seed },
         { "--save-every", LONG, &t->save_every }, { "--resume", FLAG, &t->resume },
         { "--temperature", REAL, &h->temperature },
@@ -4280,6 +4313,7 @@ static void run_train(const Options *o)
     if (!t.steps && t.epochs <= 0) usage_error("`train` needs --steps or --epochs");
     if (t.epochs > 1e6) usage_error("--epochs %g is too large", t.epochs);
     if (t.batch < 1) usage_error("--batch needs a number from 1 on");
+    if (t.ema >= 1) usage_error("--ema needs a number below 1");
     t.target_correction = o->target && is(o->target, "correction");
     if (o->target && !t.target_correction && !is(o->target, "answer")) usage_error("--target is answer or correction");
     if (t.target_correction && !is(name, "sft"))
@@ -4800,6 +4834,7 @@ static void show_memory(const Config *c, const TrainOptions *t)
         printf("%10.3f  %s\n", 4e-6 * (double)array[i].n, array[i].name);
         total += 4 * (double)array[i].n;
     }
+    if (t->ema > 0) printf("%10.3f  mean weights\n", 4e-6 * weights), total += 4 * weights;
     if (t->muon > 0) {
         double work = (double)max_threads() * (double)muon_size(c);
         printf("%10.3f  scratch of Muon\n", 4e-6 * work);

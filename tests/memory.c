@@ -54,7 +54,7 @@ static double expected(const char *options)
 int main(void)
 {
     static const char *const batch[] = { "--tokens 4096 --micro-tokens 4096", "--tokens 4096 --micro-tokens 512",
-                                         "--tokens 600", "--tokens 2048 --tied", "--tokens 512 --muon 0.5" };
+                                         "--tokens 600", "--tokens 2048 --tied", "--tokens 512 --muon 0.5 --ema 0.99" };
     double least_of_all = 1e9, most = 0;
 #ifdef SANITIZED
     printf("skipped: under the sanitizers memory is not what it is\n");

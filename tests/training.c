@@ -50,6 +50,39 @@ static int run(TrainOptions o, int threads, long at, int by, int shortest)
     _exit(0);
 }
 
+// --ema 0.75: the mean of all weights until there are four, then each step's weights count a quarter. It is what the
+// model's file holds, while the model goes on from its own weights.
+static void mean_weights(void)
+{
+    enum { STEPS = 7 };
+    const char *out = "build/tests/tmp/mean.gguf";
+    TrainOptions o = { .out = out, .ema = 0.75, .adam_eps = 1e-8 };
+    Model m, saved;
+    uint64_t seed = 4;
+    double worst = 0, moved = 0;
+    toy_model(&m, 64, 2, 8);
+    size_t n = m.n_params;
+    double *mean = zalloc(n, sizeof *mean);
+    Progress s = { .m = zalloc(n, 4), .v = zalloc(n, 4), .mean = zalloc(n, 4), .ema = o.ema };
+    m.grads = zalloc(n, 4);
+    for (s.step = 0; s.step < STEPS; s.step++) {
+        double share = s.step < 4 ? 1.0 / (double)(s.step + 1) : 0.25;
+        for (size_t j = 0; j < n; j++) m.grads[j] = (float)(random_unit(&seed) - 0.5);
+        update(&m, &s, &o, 1e-2);
+        for (size_t j = 0; j < n; j++) mean[j] = (1 - share) * mean[j] + share * (double)m.params[j];
+    }
+    float *own = m.params;
+    checkpoint(&m, &s, &o);
+    OK(m.params == own, "a checkpoint leaves other weights behind");
+    model_load(&saved, out);
+    for (size_t j = 0; j < n; j++) {
+        worst = fmax(worst, fabs(mean[j] - (double)saved.params[j]));
+        moved = fmax(moved, fabs(mean[j] - (double)m.params[j]));
+    }
+    OK(worst < 1e-6 && moved > 1e-3, "the mean that was saved is off by %g; the weights by %g", worst, moved);
+    free(mean), free(s.m), free(s.v), free(s.mean), model_free(&m), model_free(&saved);
+}
+
 static bool same_file(const char *a, const char *b)
 {
     Buf x = read_all(a, NULL), y = read_all(b, NULL);
@@ -78,11 +111,11 @@ static void same_bits(void)
     static const char *const file[][2] = { { "build/tests/tmp/one.gguf", "build/tests/tmp/one.csv" },
                                            { "build/tests/tmp/two.gguf", "build/tests/tmp/two.csv" },
                                            { "build/tests/tmp/stopped.gguf", "build/tests/tmp/stopped.csv" } };
-    for (int how = 0; how < 3; how++) {                         // 1: with the curriculum; 2: with Muon
+    for (int how = 0; how < 4; how++) {                         // 1: with the curriculum; 2: with Muon; 3: a mean
         TrainOptions o[3];
         for (int i = 0; i < 3; i++) {
             o[i] = options(file[i][0], file[i][1]);
-            o[i].grow_below = how == 1 ? 5.9 : 0, o[i].muon = how == 2 ? 0.5 : 0;
+            o[i].grow_below = how == 1 ? 5.9 : 0, o[i].muon = how == 2 ? 0.5 : 0, o[i].ema = how == 3 ? 0.9 : 0;
         }
         OK(run(o[0], 1, 0, 0, 2) == 0 && run(o[1], 2, 0, 0, 2) == 0, "a run with 1 or 2 threads fails");
         same_run("two");
@@ -98,6 +131,8 @@ static void same_bits(void)
         OK(run(o[2], 1, 0, 0, 2) == 1, "a run with another seed is no continuation");
         o[2].seed = 9, o[2].muon += 0.25;
         OK(run(o[2], 1, 0, 0, 2) == 1, "a run with another --muon is no continuation");
+        o[2].muon -= 0.25, o[2].ema += 0.05;
+        OK(run(o[2], 1, 0, 0, 2) == 1, "a run with another --ema is no continuation");
     }
 }
 
@@ -399,6 +434,7 @@ int main(int argc, char **argv)
     packed();
     micro_batches();
     rate_and_order();
+    mean_weights();
     muon_directions();
     muon_step();
     drawing();
