@@ -10,7 +10,7 @@ cd "$(dirname "$0")"
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}"        # threads that wait soon give the processor back when others need it
 case $# in 0|2) ;; *) echo 'usage: ./run.sh ["question" "answer"]' >&2; exit 2 ;; esac
 models=build/models
-correct="build/aligner correct $models/aligner.gguf --keep 4"
+correct="build/aligner correct $models/aligner.gguf --keep 2.5"
 make --no-print-directory -s -j2 build/aligner build/world
 [ -f "$models/aligner.gguf" ] && [ -f build/exam/table.md ] || ./train.sh >&2
 if [ $# = 2 ]; then

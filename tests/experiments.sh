@@ -427,7 +427,7 @@ prepare_upstreams() {
         --data "$data/upstream.jsonl" --tokens 1024 --lr 3e-3 --adam-eps 1e-4 --steps "$(steps 700 20)"
     aligner answer "$own/other.gguf" "$data/exam_real.jsonl" |
         sed 's/"upstream": "real"/"upstream": "other-tokenizer"/' > "$work/other.answers"
-    aligner correct "$big" --keep 4 "$work/other.answers" > "$work/other.part"
+    aligner correct "$big" --keep 2.5 "$work/other.answers" > "$work/other.part"
     mv "$work/other.part" "$work/other-tokenizer.jsonl"
 }
 plan_upstreams() { for s in ${SEEDS:-1 2 3}; do echo "$s"; done; }
