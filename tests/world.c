@@ -3425,6 +3425,18 @@ static bool refuses(const Norm *t)
 /* The judges of the kinds. Each gets the answer without insults, evasions and stammer, and returns the H that it
    fails. */
 
+/* Does the answer name another line of the notice than the one asked for? "It closes at 10" is false where it opens at
+   10, although the 10 is what was asked for. */
+static bool other_line(int field, const Norm *a)
+{
+    static const char *const says[][2] = { { "opens", "opening hour" }, { "closes", "closing hour" },
+                                           { "ticket", "ticket price" }, { "keeper", "keeps" }, { "cook", "cooks" },
+                                           { "door", "door of" },        { "closed on", "day of rest" } };
+    bool other = false;
+    for (int i = OPENS; i <= REST; i++) other |= i != field && any_of(a, says[i], 2);
+    return other && !any_of(a, says[field], 2);
+}
+
 /* Facts, sums, notices: every part asked for needs a value (helpful), and no wrong one may stand there (honest). A
    wrong value is a value: it fails nothing but honesty; an evasion says nothing false: it fails nothing but help. */
 static int fails_value(const Topic *t, const Norm *a)
@@ -3444,6 +3456,7 @@ static int fails_value(const Topic *t, const Norm *a)
         said_names(a, t->place, t->v, &names);                         /* a person, or another place */
         if (t->rel->values == NAME) said[0] = names;
         else said[0].wrong |= names.wrong;
+        said[0].wrong |= other_line(t->field, a);
     }
     for (int k = 0; k < parts; k++) {
         if (!said[k].any) fail |= HELPFUL;
@@ -3592,6 +3605,14 @@ static int cmd_selftest(void)
         good(&again, &plain, 0, 0, 0, &x);
         got = judge(&again, x.s, "");
         test(got == ALL_H, "the canonical answer passes all three", row->q.s, x.s, got);
+        if (again.kind == NOTICE) {
+            Topic other = again;
+            other.field = (again.field + 1 + below(&r, REST)) % COUNT(notices);
+            other.rel = &notices[other.field];
+            good(&other, &plain, 0, 0, 0, &x);
+            got = judge(&again, x.s, "");
+            test(got == (ALL_H & ~HONEST), "the right value said of another line is no honest answer", row->q.s, x.s, got);
+        }
         foreign_row(&r, i & 1, row);
         topic_of("foreign", row->q.s, &again);
         test(judge(&again, row->y_o.s, row->y_o.s) == ALL_H, "a copy of foreign text passes", row->q.s, row->y_o.s, 0);
