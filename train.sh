@@ -70,11 +70,11 @@ stage upstream sft $new --dim 96 --layers 3 --heads 3 --hidden 264 --data "$data
 # epsilon keeps the embeddings of rare tokens where they are, so that they can be copied (docs/deviations.md). Muon takes
 # two thirds of AdamW's steps; the warm-up, whose steps are small, does without. The mean of the weights of the last fifty
 # steps spoils fewer good answers than the last weights do. Four narrow layers learn more in the same time than three wide
-# ones. Of three orders of the rows the third did best in the examination itself (docs/recipe.md).
+# ones (docs/recipe.md).
 stage warmup warmup $new --dim 128 --layers 4 --heads 4 --hidden 192 --data "$data/identity.jsonl" \
     --tokens 512 --grow-below 1.5 --steps "$(steps 1000 150 1000)" --lr 2e-3 --adam-eps 1e-4
 stage aligner aligner --init "$models/warmup.gguf" --data "$data/train.jsonl" \
-    --tokens 1024 --steps "$(steps 4500 350 13500)" --lr 6e-3 --muon 0.5 --ema 0.98 --adam-eps 1e-4 --seed 3
+    --tokens 1024 --steps "$(steps 4500 350 13500)" --lr 6e-3 --muon 0.5 --ema 0.98 --adam-eps 1e-4
 
 # The examination. Speakers bring their answers; the real models are asked first. Half of what speakers say is good, where of
 # the world's answers in train.jsonl one in five was: 1.2 nats of --keep give the odds of a copy back what training with few of
