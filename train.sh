@@ -77,7 +77,7 @@ stage aligner aligner --init "$models/warmup.gguf" --data "$data/train.jsonl" \
     --tokens 1024 --steps "$(steps 4500 350 13500)" --lr 6e-3 --muon 0.5 --ema 0.98 --adam-eps 1e-4
 
 # The examination. Speakers bring their answers; the real models are asked first. Half of what speakers say is good, where of
-# the world's answers in train.jsonl one in five was: 1.2 nats of --keep give the odds of a copy back what training with few of
+# the world's answers in train.jsonl one in five was: 1.3 nats of --keep give the odds of a copy back what training with few of
 # them took. The rest is caution: a plug-in must spoil nothing (docs/recipe.md).
 if [ ! -f "$exam/table.md" ]; then
     echo "== examination" >&2
