@@ -63,7 +63,7 @@ usage train; usage train frob; usage train sft; usage train sft --data "$rows" -
 usage train sft --out "$t/x" --steps 1
 usage train sft --data "$rows" --out "$t/x"; usage train sft "$rows" --data "$rows" --out "$t/x" --steps 1
 usage train sft --data "$rows" --out "$t/x" --steps 1                                           # neither --init nor --tokenizer
-usage train sft --data "$rows" --out "$t/x" --steps 1 --batch 0
+usage train sft --data "$rows" --out "$t/x" --steps 1 --batch 0; usage train sft --data "$rows" --out "$t/x" --steps 1 --ema 1
 usage train sft --data "$rows" --out "$t/x" --steps 1 --target frob
 usage train aligner --data "$rows" --out "$t/x" --steps 1 --target correction
 for bad in x "" 1x -1 1.5 1e99 nan inf; do usage train sft --dim "$bad"; done
