@@ -1278,8 +1278,8 @@ static void softmax_backward(float *restrict P, float *restrict dS, int ld, cons
 static void attention_backward(const Scratch *scratch, float *dqkv, const float *dout, const float *out,
                                const float *stats, const float *qkv, Heads a, const int *start, int n_examples)
 {
-    int group = a.H / a.H_kv, C = a.H * a.hs, together = n_examples < 4 * max_threads() ? 1 : a.H_kv;
-    #pragma omp parallel for schedule(dynamic, together)
+    int group = a.H / a.H_kv, C = a.H * a.hs;
+    #pragma omp parallel for schedule(dynamic, n_examples < 4 * max_threads() ? 1 : a.H_kv)
     for (int job = 0; job < n_examples * a.H_kv; job++) {
         int e = job / a.H_kv, g = job % a.H_kv, t0 = start[e], n = start[e + 1] - t0, ld = round_up(n, NR);
         size_t packed = packed_size(a.hs, n);
