@@ -1263,12 +1263,12 @@ static void softmax_backward(float *restrict P, float *restrict dS, int ld, cons
     float scale = 1.0f / sqrtf((float)hs);
     for (int u = 0; u < m; u++, P += ld, dS += ld, dO += C, O += C, stats += stats_ld) {
         const float D = dot(dO, O, hs), max = stats[0], inv = stats[1];
-        const int seen = i0 + u + 1, n8 = round_up(seen, LANES);
+        const int seen = i0 + u + 1, n8 = round_up(seen, LANES);        // whole registers; the rest is zero again below
         for (int j = 0; j < n8; j += LANES)
             for (int l = 0; l < LANES; l++) P[j + l] = exp_f32(P[j + l] * scale - max) * inv;
         for (int j = 0; j < n8; j += LANES)
             for (int l = 0; l < LANES; l++) dS[j + l] = P[j + l] * (dS[j + l] - D) * scale;
-        for (int j = seen; j < round_up(i0 + m, LANES); j++) P[j] = dS[j] = 0;
+        for (int j = seen; j < i0 + m; j++) P[j] = dS[j] = 0;
     }
 }
 

@@ -1831,7 +1831,8 @@ typedef struct {
 static uint64_t pair_hash(const char *q, const char *a) { return hash_on(hash_on(hash_of(q), "\x01"), a); }
 static bool exam_side(const char *q, const char *a) { return pair_hash(q, a) % 6 == 0; }
 
-/* The pair with its correction: of these an answer has one in the whole training file. */
+/* The pair with its correction: of these an answer has one in the whole training file. Both hashes stand in the set
+   `once` of what training has. */
 static uint64_t triple_hash(const Row *row) { return pair_hash(row->q.s, row->y_o.s) + 31 * hash_of(row->y_c.s); }
 
 /* Is a meaning held out of training? Names decide for what is made up; elsewhere a fifth of the meanings, by hash. */
@@ -2690,7 +2691,8 @@ static void brief_row(Rng *r, Row *row, Set *once, Set *brief)
         uint64_t pair = pair_hash(row->q.s, row->y_o.s);
         if (row->heldout || exam_side(row->q.s, row->y_o.s)) continue;
         if (add_to(once, pair)) { add_to(brief, pair); break; }
-        if (tries > 8 && in_set(brief, pair) && in_set(once, triple_hash(row))) break; /* again, if nothing new is found; another kind of row may say it otherwise */
+        /* Again, if nothing new is found: what a brief row said before, with the same correction. */
+        if (tries > 8 && in_set(brief, pair) && in_set(once, triple_hash(row))) break;
     }
     every_fact_alike = every;
     row->split = "train";
