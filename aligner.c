@@ -2577,10 +2577,9 @@ static void checkpoint(Model *m, Progress *s, const TrainOptions *o)
     int64_t n_params = (int64_t)m->n_params;
     size_t n = m->n_params * sizeof(float);
     Text part[] = { text("ALNSTATE"), { (char *)&n_params, 8 }, { (char *)s, STATE_NUMBERS },
-                    { (char *)m->params, n }, { (char *)s->m, n }, { (char *)s->v, n },
-                    { (char *)s->mean, s->mean ? n : 0 } };
+                    { (char *)m->params, n }, { (char *)s->m, n }, { (char *)s->v, n }, { (char *)s->mean, n } };
     m->step = s->step;
-    write_file(path.s, 7, part);
+    write_file(path.s, s->mean ? 7 : 6, part);
     exchange_mean(m, s);
     model_save(m, o->out);
     exchange_mean(m, s);
