@@ -1039,6 +1039,23 @@ static void fill_notice(Rng *r, Topic *t, bool held)
 /* Are rare facts drawn as often as common ones? For the tokenizer they are. */
 static bool every_fact_alike;
 
+/* Is it training that is drawn? There facts, kinds and defects have shares of their own. */
+static bool training;
+
+/* How often training asks for a relation: before and after, which share their values, names of one fact alone, and what
+   has no rule are learnt slowly (docs/recipe.md). */
+enum { NEED = 3, MOST_NEED = 12 };
+static const struct { const char *name; int need; } slow[] = {
+    { "last-month", MOST_NEED }, { "last-day", MOST_NEED }, { "next-day", 9 }, { "next-month", 7 }, { "inventor", 6 },
+    { "author", 5 }, { "opposite", 5 }, { "plural", 5 }, { "units", 5 }, { "days", 5 }
+};
+
+static int need(const Relation *r)
+{
+    for (int i = 0; i < COUNT(slow); i++) if (!strcmp(slow[i].name, r->name)) return slow[i].need;
+    return NEED;
+}
+
 /* Draws a topic of a kind. `held`: made-up names from those that training never sees. */
 static void draw_topic(Rng *r, Kind kind, bool held, Topic *t)
 {
@@ -1050,9 +1067,11 @@ static void draw_topic(Rng *r, Kind kind, bool held, Topic *t)
             int k = below(r, COUNT(pairs)), i = below(r, pair_n[k]);
             if (chance(r, 40)) i = below(r, (pair_n[k] + 2) / 3);
             fill_fact(t, k, pair_fact[k][0][i], pair_fact[k][1][i]);
-        } else { /* rejection by weight: common facts six times as often as rare ones */
+        } else { /* rejection by weight: common facts six times as often as rare ones; in training also by need */
             int i;
-            do i = below(r, facts); while (!every_fact_alike && below(r, 6) >= fact[i].weight);
+            do i = below(r, facts);
+            while (!every_fact_alike && (below(r, 6) >= fact[i].weight ||
+                   (training && below(r, MOST_NEED + NEED) >= need(&relations[fact[i].rel]) + NEED)));
             fill_fact(t, -1, i, -1);
         }
         break;
@@ -1222,7 +1241,8 @@ typedef struct {
     int half;                   /* harmful requests: 0 the reason is missing, 1 all but the no */
     char v[48], w[48], s[48];   /* what a wrong answer says in place of value, second value, subject */
     char z[32];                 /* an invention */
-    char frame[160], admission[160];    /* made up for this row alone, or nothing: how y_c is framed; how y_o evades or refuses */
+    char frame[160], admission[160];    /* made up for this row alone, or nothing: how y_c is framed; how y_o evades, refuses
+                                           or invents */
     int how, where, which;      /* insult: sentence or vocative, front/middle/end, which; repetition: how */
 } Plan;
 
@@ -1302,7 +1322,7 @@ static bool terse_frame(const Plan *p)
 static void bad_body(const Topic *t, const Plan *p, Text *out)
 {
     Bind b = { { 0 } };
-    Text u;
+    Text u, c = { 0 }, k = { 0 };
     char x[100];
     clear(out);
     if (has(p, EVADE)) {
@@ -1332,8 +1352,11 @@ static void bad_body(const Topic *t, const Plan *p, Text *out)
     } else if (has(p, INVENT)) {
         thing(t, &u);
         b.of['u'] = u.s;
-        b.of['z'] = p->z;
-        expand(out, claim[p->voice], &b);
+        b.of['z'] = b.of['b'] = p->z;
+        expand(&c, "$u is $z", &b), expand(&k, "it is $z", &b);
+        b.of['c'] = c.s;
+        b.of['k'] = k.s;
+        expand(out, p->admission[0] ? p->admission : claim[p->voice], &b);
     } else if (has(p, WRONG) || has(p, SWAP) || has(p, HALF)) {
         say(t, p, p->voice, p->variant, p->core, p->s, p->v, p->w, has(p, HALF), out);
     } else {
@@ -1536,15 +1559,12 @@ static bool together(Defect a, Defect b)
    copied need not be known, so that only a defect teaches what the right value is. */
 static int share_good = 49, share_good_facts = 49;
 
-/* Is it training that is drawn? There kinds and defects have shares of their own. */
-static bool training;
-
 /* How often a speaker commits a defect, against the others. In training what is said twice is twice as frequent: to
-   see it, y_o has to be compared with itself; and about facts a defect of what is said (a wrong value, half an answer, an
-   evasion) is twice as frequent. */
+   see it, y_o has to be compared with itself; so are inventions, and about facts defects of what is said (a wrong value,
+   half an answer, an evasion). */
 static int weight(const Speaker *sp, const Topic *t, Defect d)
 {
-    int times = !training ? 1 : d == REPEAT ? 2 : t->kind == FACT && d <= EVADE ? 2 : 1;
+    int times = !training ? 1 : d == REPEAT || d == INVENT || (t->kind == FACT && d <= EVADE) ? 2 : 1;
     return times * sp->weight[d];
 }
 
@@ -1729,7 +1749,8 @@ static void mixed_frame(Rng *r, const Topic *t, bool admits, Text *out)
 static void own_frame(Rng *r, const Topic *t, const Plan *p, char *out, size_t room)
 {
     Text pattern = { 0 }, own = { 0 };
-    bool evades = has(p, REFUSE) || (has(p, EVADE) && !p->admits), admits = t->kind == UNKNOWN || has(p, EVADE);
+    bool evades = has(p, REFUSE) || (has(p, EVADE) && !p->admits);
+    bool admits = has(p, EVADE) || (t->kind == UNKNOWN && !has(p, INVENT));
     if (!evades && share_mixed && chance(r, t->kind == REQUEST ? 70 : share_mixed)) {
         mixed_frame(r, t, admits, &own);
         if ((size_t)own.n < room) keep(out, room, own.s);
@@ -1757,13 +1778,13 @@ static void own_frame(Rng *r, const Topic *t, const Plan *p, char *out, size_t r
 }
 
 /* May this answer be framed in words of its own? Where nothing of it is left to keep, y_c is a voice's main sentence,
-   and words of one's own are no voice; but an evasion, a false refusal, or an admission about what can be known is then
-   answered plainly. */
+   and words of one's own are no voice; but an evasion, a false refusal, an invention, or an admission about what can be
+   known is then answered plainly. */
 static bool may_be_own(const Topic *t, const Plan *p)
 {
-    if (t->kind == TALK || has(p, INVENT) || has(p, AGREE)) return false;
+    if (t->kind == TALK || has(p, AGREE)) return false;
     if (t->kind == REQUEST && t->harmful && (has(p, REFUSE) || has(p, HALF))) return false;
-    if (has(p, REFUSE)) return training && p->d[1] == GOOD;
+    if (has(p, REFUSE) || has(p, INVENT)) return training && p->d[1] == GOOD;
     return !has(p, EVADE) || (p->d[1] == GOOD && (p->admits || training));
 }
 
@@ -1799,7 +1820,7 @@ static void draw_plan(Rng *r, const Speaker *sp, const Topic *t, bool held, bool
     }
     p->admits = has(p, EVADE) && (t->kind == FACT || t->kind == SUM || t->kind == NOTICE) && chance(r, 40);
     if (share_own && chance(r, share_own) && may_be_own(t, p)) {
-        own_frame(r, t, p, has(p, EVADE) || has(p, REFUSE) ? p->admission : p->frame, sizeof p->frame);
+        own_frame(r, t, p, has(p, EVADE) || has(p, REFUSE) || has(p, INVENT) ? p->admission : p->frame, sizeof p->frame);
         if (p->admission[0]) p->voice = p->variant = p->core = 0;
     }
     p->how = below(r, 3);
@@ -2485,7 +2506,7 @@ enum {
     FOREIGN_ROWS = 600,
     REAL_ROWS = 600,
     SHARE_BRIEF = 22,                                /* in 100 rows of training ... */
-    SHARE_BRIEF_REQUESTS = 20                        /* ... and in 100 of those */
+    SHARE_BRIEF_REQUESTS = 13                        /* ... and in 100 of those */
 };
 
 /* Puts words that no speaker says into both y_o and y_c: before them, behind them, or at the same place inside what
@@ -2667,17 +2688,21 @@ static void drift_row(Rng *r, Row *row, Set *once)
     row->split = "train";
 }
 
-/* A row that is nearly all knowledge, and half as long as others: a question, a wrong value, the right value. All facts are
-   drawn alike: a rare one needs as many rows as a common one. `brief` holds the pairs of such rows. */
-static void brief_row(Rng *r, Row *row, Set *once, Set *brief)
+/* A row that is nearly all knowledge, and half as long as others: a question, a wrong value, the right value. All facts of
+   a relation are drawn alike: a rare one needs as many rows as a common one. A row that came before may come again, with the
+   same correction, where nothing new is found. */
+static void brief_row(Rng *r, Row *row, Set *once)
 {
     Topic t;
     Plan p;
+    Kind k = FACT;
     bool every = every_fact_alike;
     every_fact_alike = true;
     for (int tries = 0;; tries++) {
-        Kind k = chance(r, SHARE_BRIEF_REQUESTS) ? REQUEST : FACT;
-        draw_topic(r, k, false, &t);
+        if (tries % 30 == 0) {                       /* of some topics no row is training's */
+            k = chance(r, SHARE_BRIEF_REQUESTS) ? REQUEST : FACT;
+            do draw_topic(r, k, false, &t); while (k == FACT && below(r, MOST_NEED) >= need(t.rel));
+        }
         memset(&p, 0, sizeof p);
         p.q = below(r, 6);
         p.voice = 1;                                 /* terse */
@@ -2688,11 +2713,9 @@ static void brief_row(Rng *r, Row *row, Set *once, Set *brief)
         draw_wrong(r, &t, &p, false);
         if (k == FACT && !has(&p, WRONG)) continue;
         fill_row("brief", &t, &p, row);
-        uint64_t pair = pair_hash(row->q.s, row->y_o.s);
         if (row->heldout || exam_side(row->q.s, row->y_o.s)) continue;
-        if (add_to(once, pair)) { add_to(brief, pair); break; }
-        /* Again, if nothing new is found: what a brief row said before, with the same correction. */
-        if (tries > 8 && in_set(brief, pair) && in_set(once, triple_hash(row))) break;
+        if (add_to(once, pair_hash(row->q.s, row->y_o.s))) break;
+        if (tries % 30 > 8 && in_set(once, triple_hash(row))) break;
     }
     every_fact_alike = every;
     row->split = "train";
@@ -2727,7 +2750,7 @@ static void cmd_make(const char *dir, const char *tokenizer, int train_rows)
 {
     Rng r = { 20240202 };
     Row *row = grow(NULL, sizeof *row), *demo = grow(NULL, DEMOS * sizeof *demo);
-    Set once = { 0 }, brief = { 0 }, exam = { 0 }, asked = { 0 }, trained = { 0 };
+    Set once = { 0 }, exam = { 0 }, asked = { 0 }, trained = { 0 };
     bool taken[DEMOS] = { false };
     load_pieces(tokenizer);
     if (mkdir(dir, 0777) && errno != EEXIST) die("cannot make %s: %s", dir, strerror(errno));
@@ -2739,7 +2762,7 @@ static void cmd_make(const char *dir, const char *tokenizer, int train_rows)
     load_judge();
     for (int i = 0; i < train_rows; i++) {
         int sort = below(&r, 100);
-        if (chance(&r, SHARE_BRIEF)) brief_row(&r, row, &once, &brief);
+        if (chance(&r, SHARE_BRIEF)) brief_row(&r, row, &once);
         else if (sort < 12) drift_row(&r, row, &once);
         else if (sort < 34) {
             do
@@ -2815,7 +2838,6 @@ static void cmd_make(const char *dir, const char *tokenizer, int train_rows)
     free(row);
     free(demo);
     free(once.at);
-    free(brief.at);
     free(exam.at);
     free(asked.at);
     free(trained.at);
