@@ -17,7 +17,7 @@ case "${1-}" in
     quick)
         if [ $# -gt 1 ]; then exec tests/experiments.sh "$@"; fi
         dir=build/quick how=quick ;;
-    long) dir=build/long how=long rows=246000 ;;
+    long) dir=build/long how=long rows=261000 ;;
     resources | bound | twice | copyprior | steering | upstreams | warmup | correction | baselines | weak-to-strong | rounds | scale | domain | all)
         exec tests/experiments.sh "$@" ;;
     *) echo "usage: ./train.sh [long | [quick] [NAME of an experiment | all | domain F.jsonl]]" >&2; exit 2 ;;
@@ -74,7 +74,7 @@ stage upstream sft $new --dim 96 --layers 3 --heads 3 --hidden 264 --data "$data
 stage warmup warmup $new --dim 128 --layers 4 --heads 4 --hidden 192 --data "$data/identity.jsonl" \
     --tokens 512 --grow-below 1.5 --steps "$(steps 1000 150 1000)" --lr 2e-3 --adam-eps 1e-4
 stage aligner aligner --init "$models/warmup.gguf" --data "$data/train.jsonl" \
-    --tokens 1024 --steps "$(steps 4500 350 13500)" --lr 6e-3 --muon 0.5 --ema 0.98 --adam-eps 1e-4
+    --tokens 1024 --steps "$(steps 4800 350 14400)" --lr 6e-3 --muon 0.5 --ema 0.98 --adam-eps 1e-4
 
 # The examination. Speakers bring their answers; the real models are asked first. Half of what speakers say is good, where of
 # the world's answers in train.jsonl one in five was: 1.3 nats of --keep give the odds of a copy back what training with few of

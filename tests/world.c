@@ -1556,8 +1556,9 @@ static bool together(Defect a, Defect b)
 }
 
 /* How many in 100 answers are drawn good. Training draws fewer, and of answers about facts fewer still: what can be
-   copied need not be known, so that only a defect teaches what the right value is. */
-static int share_good = 49, share_good_facts = 49;
+   copied need not be known, so that only a defect teaches what the right value is. Sums are hardly learnt at all: what
+   is not known had better be copied. */
+static int share_good = 49, share_good_facts = 49, share_good_sums = 49;
 
 /* How often a speaker commits a defect, against the others. In training what is said twice is twice as frequent: to
    see it, y_o has to be compared with itself; so are inventions, and about facts defects of what is said (a wrong value,
@@ -1802,7 +1803,7 @@ static void draw_plan(Rng *r, const Speaker *sp, const Topic *t, bool held, bool
     p->q = below(r, 6);
     p->talk = below(r, 5);
     p->which = below(r, 1000);
-    int good = t->kind == TALK ? share_good + 13 : t->kind == FACT ? share_good_facts : share_good;
+    int good = t->kind == TALK ? share_good + 13 : t->kind == FACT ? share_good_facts : t->kind == SUM ? share_good_sums : share_good;
     if (!good_only && !chance(r, good)) {
         int sum = 0, pick;
         for (int d = 1; d < DEFECTS; d++) if (fits(t, p, (Defect)d)) sum += weight(sp, t, (Defect)d);
@@ -2497,7 +2498,7 @@ static void close_file(FILE *f, const char *name)
 
 enum {
     CORPUS_ROWS = 20000,
-    TRAIN_ROWS = 82000,                              /* unless told otherwise; train.sh takes nearly each once */
+    TRAIN_ROWS = 87000,                              /* unless told otherwise; train.sh takes nearly each once */
     IDENTITY_ROWS = 40000,
     UPSTREAM_ROWS = 30000,
     SEEN_ROWS = 1400,
@@ -2756,7 +2757,7 @@ static void cmd_make(const char *dir, const char *tokenizer, int train_rows)
     if (mkdir(dir, 0777) && errno != EEXIST) die("cannot make %s: %s", dir, strerror(errno));
 
     FILE *f = open_in(dir, "train.jsonl", "wb");
-    share_good = 36, share_good_facts = 18;
+    share_good = 36, share_good_facts = 18, share_good_sums = 70;
     share_own = 60, share_mixed = 40;
     training = true;
     load_judge();
@@ -2776,7 +2777,7 @@ static void cmd_make(const char *dir, const char *tokenizer, int train_rows)
         write_row(f, row, FULL);
     }
     close_file(f, "train.jsonl");
-    share_good = share_good_facts = 49;
+    share_good = share_good_facts = share_good_sums = 49;
     share_own = 0;
     training = false;
 
