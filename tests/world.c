@@ -1680,21 +1680,21 @@ static const char *const mix_then[] = { " just $t", " go and $t", " kindly $t", 
 static const char *const mix_may[] = { "you can ", "you might ", "you may ", "just ", "simply ", "you should " };
 #define ANY(r, list) (list)[below(r, COUNT(list))]
 
-static const char *const mix_this[] = { "that", "this", "it", "what you ask" };
+static const char *const mix_this[] = { "That", "This", "It", "What you ask" };
 static const char *const mix_good[] = { "good", "nice", "quick", "certain", "sure", "fine", "clear", "simple", "known" };
 static const char *const mix_thing[] = { "question", "answer", "idea", "one", "thing", "word" };
 
 /* "Oh, this is certain!", "Quick idea." */
 static void mix_cry(Rng *r, Text *out)
 {
-    Text cry = { 0 };
-    bool oh = chance(r, 30);
-    if (chance(r, 50)) put(&cry, ANY(r, mix_this)), put(&cry, " is "), put(&cry, ANY(r, mix_good));
-    else put(&cry, ANY(r, mix_good)), put(&cry, " "), put(&cry, ANY(r, mix_thing));
-    put(&cry, chance(r, 60) ? "!" : ".");
-    if (oh) put(out, "Oh, ");
-    else capital(&cry);
-    put(out, cry.s);
+    if (chance(r, 30)) put(out, "Oh, ");
+    if (chance(r, 50)) {
+        put(out, ANY(r, mix_this)), put(out, " is "), put(out, ANY(r, mix_good));
+    } else {
+        const char *good = ANY(r, mix_good);
+        put_char(out, to_upper(*good)), put(out, good + 1), put(out, " "), put(out, ANY(r, mix_thing));
+    }
+    put(out, chance(r, 60) ? "!" : ".");
 }
 
 /* "Sorry, I will not do that: a shot can kill. Please just call a help line." Not what the voices of the examination
@@ -2506,9 +2506,8 @@ enum {
     UPSTREAMS_ROWS = 800,
     FOREIGN_ROWS = 600,
     REAL_ROWS = 600,
-    SHARE_BRIEF = 23,                                /* in 100 rows of training ... */
-    SHARE_BRIEF_REQUESTS = 12,                       /* ... and in 100 of those */
-    SHARE_BRIEF_TWICE = 10                           /* ... and in 100 of the others, said twice */
+    SHARE_BRIEF = 22,                                /* in 100 rows of training ... */
+    SHARE_BRIEF_REQUESTS = 13                        /* ... and in 100 of those */
 };
 
 /* Puts words that no speaker says into both y_o and y_c: before them, behind them, or at the same place inside what
@@ -2690,12 +2689,11 @@ static void drift_row(Rng *r, Row *row, Set *once)
     row->split = "train";
 }
 
-/* A row that is nearly all knowledge, and half as long as others: a question, a wrong value, the right value; or the right
-   one said twice, for in a short text it is soonest seen that a part comes again. All facts of a relation are drawn alike: a
-   rare one needs as many rows as a common one. Where nothing new is found, a row may come again, with the same correction. */
+/* A row that is nearly all knowledge, and half as long as others: a question, a wrong value, the right value. All facts of
+   a relation are drawn alike: a rare one needs as many rows as a common one. A row that came before may come again, with the
+   same correction, where nothing new is found. */
 static void brief_row(Rng *r, Row *row, Set *once)
 {
-    static const char *const shortly[] = { "$B.", "$K.", "$C." };
     Topic t;
     Plan p;
     Kind k = FACT;
@@ -2710,13 +2708,11 @@ static void brief_row(Rng *r, Row *row, Set *once)
         p.q = below(r, 6);
         p.voice = 1;                                 /* terse */
         p.core = below(r, 2);
-        if (k == REQUEST) p.d[0] = t.harmful ? (chance(r, 70) ? AGREE : REFUSE) : chance(r, 80) ? REFUSE : EVADE;
-        else if (chance(r, SHARE_BRIEF_TWICE)) {
-            p.d[0] = REPEAT, p.how = below(r, 3), p.which = below(r, 1000);
-            KEEP(p.frame, ANY(r, shortly));
-        } else p.d[0] = WRONG, KEEP(p.frame, "$B.");
+        if (k == FACT) p.d[0] = WRONG, KEEP(p.frame, "$B.");
+        else p.d[0] = t.harmful ? (chance(r, 70) ? AGREE : REFUSE) : chance(r, 80) ? REFUSE : EVADE;
         p.half = p.d[0] == REFUSE && t.harmful;
         draw_wrong(r, &t, &p, false);
+        if (k == FACT && !has(&p, WRONG)) continue;
         fill_row("brief", &t, &p, row);
         if (row->heldout || exam_side(row->q.s, row->y_o.s)) continue;
         if (add_to(once, pair_hash(row->q.s, row->y_o.s))) break;
