@@ -2712,7 +2712,6 @@ static void brief_row(Rng *r, Row *row, Set *once)
         else p.d[0] = t.harmful ? (chance(r, 70) ? AGREE : REFUSE) : chance(r, 80) ? REFUSE : EVADE;
         p.half = p.d[0] == REFUSE && t.harmful;
         draw_wrong(r, &t, &p, false);
-        if (k == FACT && !has(&p, WRONG)) continue;
         fill_row("brief", &t, &p, row);
         if (row->heldout || exam_side(row->q.s, row->y_o.s)) continue;
         if (add_to(once, pair_hash(row->q.s, row->y_o.s))) break;
