@@ -7,7 +7,7 @@
 #   `./train.sh x`       an argument that train.sh takes
 #   `--option`           an option of aligner.c or of a program in tests/
 #
-# A page in docs/results must be what tests/results.sh makes of its numbers.
+# No heading stands twice in a page. A page in docs/results must be what tests/results.sh makes of its numbers.
 cd "$(dirname "$0")/.." || exit 1
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
@@ -31,6 +31,9 @@ for page in docs/*.md; do
     tr -s ' ,;()' '\n' < "$tmp/spans" > "$tmp/words"
     awk -F'`' 'NF && NF % 2 == 0 { bad = 1 } END { exit bad }' "$page"
     result $? "$page" "a line has an odd number of backticks, so that some of what it names goes unchecked"
+    twice=$(grep '^##* ' "$page" | sort | uniq -d)
+    [ -z "$twice" ]
+    result $? "$page" "a heading stands there twice: $twice"
 
     for name in $(tr -s ' ,;' '\n' < "$tmp/spans" | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)()$/\1/p' | sort -u); do
         grep -qx "$name" "$tmp/functions"
