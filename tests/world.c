@@ -1044,16 +1044,16 @@ static bool training;
 
 /* How often training asks for a relation: before and after, which share their values, names of one fact alone, and what
    has no rule are learnt slowly (docs/recipe.md). */
-enum { NEED = 3, MOST_NEED = 12 };
-static const struct { const char *name; int need; } slow[] = {
-    { "last-month", MOST_NEED }, { "last-day", MOST_NEED }, { "next-day", 9 }, { "next-month", 7 }, { "inventor", 6 },
+enum { USUAL = 3, MOST = 12 };
+static const struct { const char *name; int times; } slow[] = {
+    { "last-month", MOST }, { "last-day", MOST }, { "next-day", 9 }, { "next-month", 7 }, { "inventor", 6 },
     { "author", 5 }, { "opposite", 5 }, { "plural", 5 }, { "units", 5 }, { "days", 5 }
 };
 
-static int need(const Relation *r)
+static int times_asked(const Relation *r)
 {
-    for (int i = 0; i < COUNT(slow); i++) if (!strcmp(slow[i].name, r->name)) return slow[i].need;
-    return NEED;
+    for (int i = 0; i < COUNT(slow); i++) if (!strcmp(slow[i].name, r->name)) return slow[i].times;
+    return USUAL;
 }
 
 /* Draws a topic of a kind. `held`: made-up names from those that training never sees. */
@@ -1067,11 +1067,11 @@ static void draw_topic(Rng *r, Kind kind, bool held, Topic *t)
             int k = below(r, COUNT(pairs)), i = below(r, pair_n[k]);
             if (chance(r, 40)) i = below(r, (pair_n[k] + 2) / 3);
             fill_fact(t, k, pair_fact[k][0][i], pair_fact[k][1][i]);
-        } else { /* rejection by weight: common facts six times as often as rare ones; in training also by need */
+        } else { /* rejection by weight: common facts six times as often as rare ones; in training slow ones more often */
             int i;
             do i = below(r, facts);
             while (!every_fact_alike && (below(r, 6) >= fact[i].weight ||
-                   (training && below(r, MOST_NEED + NEED) >= need(&relations[fact[i].rel]) + NEED)));
+                   (training && below(r, MOST + USUAL) >= times_asked(&relations[fact[i].rel]) + USUAL)));
             fill_fact(t, -1, i, -1);
         }
         break;
@@ -1803,7 +1803,8 @@ static void draw_plan(Rng *r, const Speaker *sp, const Topic *t, bool held, bool
     p->q = below(r, 6);
     p->talk = below(r, 5);
     p->which = below(r, 1000);
-    int good = t->kind == TALK ? share_good + 13 : t->kind == FACT ? share_good_facts : t->kind == SUM ? share_good_sums : share_good;
+    int good = t->kind == TALK ? share_good + 13 : t->kind == FACT ? share_good_facts
+             : t->kind == SUM ? share_good_sums : share_good;
     if (!good_only && !chance(r, good)) {
         int sum = 0, pick;
         for (int d = 1; d < DEFECTS; d++) if (fits(t, p, (Defect)d)) sum += weight(sp, t, (Defect)d);
@@ -2702,7 +2703,7 @@ static void brief_row(Rng *r, Row *row, Set *once)
     for (int tries = 0;; tries++) {
         if (tries % 30 == 0) {                       /* of some topics no row is training's */
             k = chance(r, SHARE_BRIEF_REQUESTS) ? REQUEST : FACT;
-            do draw_topic(r, k, false, &t); while (k == FACT && below(r, MOST_NEED) >= need(t.rel));
+            do draw_topic(r, k, false, &t); while (k == FACT && below(r, MOST) >= times_asked(t.rel));
         }
         memset(&p, 0, sizeof p);
         p.q = below(r, 6);
