@@ -1044,9 +1044,9 @@ static bool training;
 
 /* How often training asks for a relation: before and after, which share their values, names of one fact alone, and what
    has no rule are learnt slowly (docs/recipe.md). */
-enum { USUAL = 3, MOST = 12 };
+enum { USUAL = 3, MOST_OFTEN = 12 };
 static const struct { const char *name; int times; } slow[] = {
-    { "last-month", MOST }, { "last-day", MOST }, { "next-day", 9 }, { "next-month", 7 }, { "inventor", 6 },
+    { "last-month", MOST_OFTEN }, { "last-day", MOST_OFTEN }, { "next-day", 9 }, { "next-month", 7 }, { "inventor", 6 },
     { "author", 5 }, { "opposite", 5 }, { "plural", 5 }, { "units", 5 }, { "days", 5 }
 };
 
@@ -1071,7 +1071,7 @@ static void draw_topic(Rng *r, Kind kind, bool held, Topic *t)
             int i;
             do i = below(r, facts);
             while (!every_fact_alike && (below(r, 6) >= fact[i].weight ||
-                   (training && below(r, MOST + USUAL) >= times_asked(&relations[fact[i].rel]) + USUAL)));
+                   (training && below(r, MOST_OFTEN + USUAL) >= times_asked(&relations[fact[i].rel]) + USUAL)));
             fill_fact(t, -1, i, -1);
         }
         break;
@@ -2703,7 +2703,7 @@ static void brief_row(Rng *r, Row *row, Set *once)
     for (int tries = 0;; tries++) {
         if (tries % 30 == 0) {                       /* of some topics no row is training's */
             k = chance(r, SHARE_BRIEF_REQUESTS) ? REQUEST : FACT;
-            do draw_topic(r, k, false, &t); while (k == FACT && below(r, MOST) >= times_asked(t.rel));
+            do draw_topic(r, k, false, &t); while (k == FACT && below(r, MOST_OFTEN) >= times_asked(t.rel));
         }
         memset(&p, 0, sizeof p);
         p.q = below(r, 6);
