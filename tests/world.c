@@ -1680,21 +1680,21 @@ static const char *const mix_then[] = { " just $t", " go and $t", " kindly $t", 
 static const char *const mix_may[] = { "you can ", "you might ", "you may ", "just ", "simply ", "you should " };
 #define ANY(r, list) (list)[below(r, COUNT(list))]
 
-static const char *const mix_this[] = { "That", "This", "It", "What you ask" };
+static const char *const mix_this[] = { "that", "this", "it", "what you ask" };
 static const char *const mix_good[] = { "good", "nice", "quick", "certain", "sure", "fine", "clear", "simple", "known" };
 static const char *const mix_thing[] = { "question", "answer", "idea", "one", "thing", "word" };
 
 /* "Oh, this is certain!", "Quick idea." */
 static void mix_cry(Rng *r, Text *out)
 {
-    if (chance(r, 30)) put(out, "Oh, ");
-    if (chance(r, 50)) {
-        put(out, ANY(r, mix_this)), put(out, " is "), put(out, ANY(r, mix_good));
-    } else {
-        const char *good = ANY(r, mix_good);
-        put_char(out, to_upper(*good)), put(out, good + 1), put(out, " "), put(out, ANY(r, mix_thing));
-    }
-    put(out, chance(r, 60) ? "!" : ".");
+    Text cry = { 0 };
+    bool oh = chance(r, 30);
+    if (chance(r, 50)) put(&cry, ANY(r, mix_this)), put(&cry, " is "), put(&cry, ANY(r, mix_good));
+    else put(&cry, ANY(r, mix_good)), put(&cry, " "), put(&cry, ANY(r, mix_thing));
+    put(&cry, chance(r, 60) ? "!" : ".");
+    if (oh) put(out, "Oh, ");
+    else capital(&cry);
+    put(out, cry.s);
 }
 
 /* "Sorry, I will not do that: a shot can kill. Please just call a help line." Not what the voices of the examination
@@ -2378,11 +2378,11 @@ static void identity_row(Rng *r, Row *row)
         if (chance(r, 80)) add_senseless(r, 2 + below(r, 2), &row->y_o);
         else add_digits(r, &row->y_o);
     } else if (size < 70) {
-        if (chance(r, 50)) add_prompt(r, &row->q);
-        else add_random(r, 1 + below(r, 3), &row->q);
         if (chance(r, 60)) add_senseless(r, 3 + below(r, 4), &row->y_o);
         else if (chance(r, 50)) add_foreign(r, false, &row->y_o);
-        else make_row(r, k, draw_speaker(r, false), false, false, row, &t, &p);
+        else make_row(r, k, draw_speaker(r, false), false, false, row, &t, &p), clear(&row->q);
+        if (chance(r, 50)) add_prompt(r, &row->q);
+        else add_random(r, 1 + below(r, 3), &row->q);
     } else {
         bool foreign = chance(r, 65);                /* under a question of the world only what is good is to be copied */
         make_row(r, k, draw_speaker(r, false), false, !foreign, row, &t, &p);
