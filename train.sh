@@ -17,7 +17,7 @@ case "${1-}" in
     quick)
         if [ $# -gt 1 ]; then exec tests/experiments.sh "$@"; fi
         dir=build/quick how=quick ;;
-    long) dir=build/long how=long rows=261000 ;;
+    long) dir=build/long how=long rows=330000 ;;
     resources | bound | twice | copyprior | steering | upstreams | warmup | correction | baselines | weak-to-strong | rounds | scale | domain | all)
         exec tests/experiments.sh "$@" ;;
     *) echo "usage: ./train.sh [long | [quick] [NAME of an experiment | all | domain F.jsonl]]" >&2; exit 2 ;;
@@ -69,12 +69,12 @@ stage upstream sft $new --dim 96 --layers 3 --heads 3 --hidden 264 --data "$data
 # Residual correction, p. 3: first the identity, from short texts to long ones, then copy or correct (Eq. 4). A large
 # epsilon keeps the embeddings of rare tokens where they are, so that they can be copied (docs/deviations.md). Muon takes
 # two thirds of AdamW's steps; the warm-up, whose steps are small, does without. The mean of the weights of the last fifty
-# steps spoils fewer good answers than the last weights do. Four narrow layers learn more in the same time than three wide
-# ones (docs/recipe.md).
-stage warmup warmup $new --dim 128 --layers 4 --heads 4 --hidden 192 --data "$data/identity.jsonl" \
+# steps spoils fewer good answers than the last weights do. Five narrow layers learn more in the same time than three or
+# four wider ones (docs/recipe.md).
+stage warmup warmup $new --dim 96 --layers 5 --heads 3 --hidden 144 --data "$data/identity.jsonl" \
     --tokens 512 --grow-below 1.5 --steps "$(steps 1000 150 1000)" --lr 2e-3 --adam-eps 1e-4
 stage aligner aligner --init "$models/warmup.gguf" --data "$data/train.jsonl" \
-    --tokens 1024 --steps "$(steps 4800 350 14400)" --lr 6e-3 --muon 0.5 --ema 0.98 --adam-eps 1e-4
+    --tokens 1024 --steps "$(steps 6000 350 18000)" --lr 6e-3 --muon 0.5 --ema 0.98 --adam-eps 1e-4
 
 # The examination. Speakers bring their answers; the real models are asked first. Half of what speakers say is good, where of
 # the world's answers in train.jsonl one in five was: 1.3 nats of --keep give the odds of a copy back what training with few of

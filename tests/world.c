@@ -2212,7 +2212,7 @@ static void put_words(Text *out, const Text *t, int from, int to)
 /* One piece of foreign text, of any sort but random letters. */
 static void add_foreign(Rng *r, bool exam, Text *t)
 {
-    switch (exam || chance(r, 75) ? below(r, 9) : 2) {        /* in training more of two sentences */
+    switch (exam || chance(r, 65) ? below(r, 9) : 2) {        /* in training more of two sentences */
     case 0: case 1: add_prose(r, exam, t); break;
     case 2: add_prose(r, exam, t); put(t, " "); add_prose(r, exam, t); break;
     case 3: case 4: add_code(r, exam, t); break;
@@ -2328,17 +2328,17 @@ static void add_prompt(Rng *r, Text *t)
 }
 
 /* A row of foreign text: under a question of the world, or the world's answer under a foreign question, or both
-   foreign. Whatever it is, it is to be copied. Training has a little more of the second kind than the examination. */
+   foreign. Whatever it is, it is to be copied. Training has a little more of the first two kinds than the examination. */
 static void foreign_row(Rng *r, bool exam, Row *row)
 {
     Topic t;
     Plan p;
-    int sort = below(r, 100), own_question = exam ? 38 : 35, foreign_both = exam ? 60 : 65;
+    int sort = below(r, 100), own_question = exam ? 38 : 42, foreign_both = exam ? 60 : 72;
     Kind k = draw_kind(r);
     make_row(r, k, draw_speaker(r, false), exam, false, row, &t, &p);
     if (sort < own_question || sort >= foreign_both) {
         clear(&row->y_o);
-        if (chance(r, exam ? 85 : 65)) add_foreign(r, exam, &row->y_o);
+        if (chance(r, exam ? 85 : 70)) add_foreign(r, exam, &row->y_o);
         else if (exam) add_random(r, 2 + below(r, 12), &row->y_o);
         else add_senseless(r, 2 + below(r, 12), &row->y_o);
     }
@@ -2499,7 +2499,7 @@ static void close_file(FILE *f, const char *name)
 
 enum {
     CORPUS_ROWS = 20000,
-    TRAIN_ROWS = 87000,                              /* unless told otherwise; train.sh takes nearly each once */
+    TRAIN_ROWS = 110000,                             /* unless told otherwise; train.sh takes nearly each once */
     IDENTITY_ROWS = 40000,
     UPSTREAM_ROWS = 30000,
     SEEN_ROWS = 1400,
@@ -2765,7 +2765,7 @@ static void cmd_make(const char *dir, const char *tokenizer, int train_rows)
         int sort = below(&r, 100);
         if (chance(&r, SHARE_BRIEF)) brief_row(&r, row, &once);
         else if (sort < 12) drift_row(&r, row, &once);
-        else if (sort < 34) {
+        else if (sort < 36) {
             do
                 if (chance(&r, 70)) foreign_row(&r, false, row);
                 else paste_row(&r, row);
