@@ -1899,8 +1899,8 @@ typedef struct {
     int *out, *target;                  // [n_out] a place in 0..T-1; the token to predict there (unused in generation)
 } Batch;
 
-// Generation reads its own past at every token. Keys and values of a position depend only on what stands before it, so
-// they are kept: a new token costs one row of work instead of the whole text again.
+// Generation reads its own past at every token. Keys and values of a position depend only on its token and on what
+// stands before it, so they are kept: a new token costs one row of work instead of the whole text again.
 //
 // Keys and values of the len positions read so far, in the matmul's panels: layer l at k + l * keys and v + l * values.
 typedef struct { float *k, *v; size_t keys, values; int len, capacity; } Cache;
@@ -1935,7 +1935,7 @@ static void acts_plan(Array array[N_ARRAYS], Acts *a, const Config *c, int T, in
     for (int i = 0; i < N_ARRAYS; i++) array[i] = all[i], array[i].n = (all[i].n + 15) / 16 * 16;  // whole cache lines
 }
 
-// Makes room for such passes: all in one arena. Does nothing where there is room already.
+// Makes room for such passes: all in one arena. Does nothing where there is room already, for passes of the same kind.
 static void acts_reserve(Model *m, int T, int n_out, int longest, bool training)
 {
     Acts *a = &m->acts;
@@ -2056,7 +2056,8 @@ static void forward(Model *m, const Batch *b, Cache *cache)
                   cache ? cache->capacity : 0, cache ? cache->len : 0);
 
         // Behind the last attention no token looks at another: positions without a logit are dropped here, which for an
-        // Aligner is its whole condition. What follows, the classifier above all, costs as much as the targets alone.
+        // Aligner is its condition but for the last token. What follows, the classifier above all, costs as much as the
+        // targets alone.
         if (l < c->L - 1) copy_floats(s.mid, s.x, (size_t)n * C);
         else {
             n = b->n_out;
@@ -2279,7 +2280,7 @@ static void rows_free(Rows *r)
 
 static int *ints(int n) { return zalloc((size_t)n, sizeof(int)); }
 
-// Room for T tokens in n examples, n_out of them wanted.
+// Room for n examples of T tokens together, and n_out places where a logit is wanted.
 static void batch_alloc(Batch *b, int T, int n, int n_out)
 {
     *b = (Batch){ .ids = ints(T), .pos = ints(T), .start = ints(n + 1), .out = ints(n_out), .target = ints(n_out) };
@@ -2764,7 +2765,7 @@ static void show_progress(const Run *r, double lr, double steps_per_second)
     if (r->o->quiet || (!live && !last && s->step % (r->steps < 10 ? 1 : r->steps / 10))) return;
     fprintf(stderr, "%sstep %ld/%ld  loss %.4f  lr %.2e  %.0f tokens/s  ETA %ld:%02ld", live ? "\r\x1b[K" : "", s->step,
             r->steps, s->running, lr, steps_per_second * (double)s->tokens / (double)s->step, left / 60, left % 60);
-    if (s->bound < INT_MAX) fprintf(stderr, "  rows up to %ld tokens", s->bound);
+    if (s->bound < INT_MAX) fprintf(stderr, "  targets up to %ld tokens", s->bound);
     if (!live || last) fputc('\n', stderr);
 }
 
@@ -3121,7 +3122,8 @@ static void rows_load(Rows *r, const Model *m, const char *path, Objective objec
 typedef struct {
     double temperature, top_p, frequency_penalty;       // temperature 0: greedy
     double keep;                                        // nats by which y_c must outweigh y_o, see outweighs()
-    int top_k, max_tokens, no_draft;                    // 0: no limit
+    int top_k, max_tokens;                              // 0: no limit
+    int no_draft;                                       // 1: y_o is no draft of y_c, for comparison
     uint64_t seed;
 } Decoding;
 
@@ -3325,7 +3327,7 @@ static const char *reply(Generator *g, Row r, Buf *out)
     return *reason ? reason : NULL;
 }
 
-// y_c ~ mu_phi(. | y_o, x): one draw from the Aligner; the right-hand factor of Eq. (2). Returns NULL, or the reason
+// y_c ~ mu_phi(. | y_o, x): one draw from the Aligner; the left-hand factor of Eq. (2). Returns NULL, or the reason
 // for which y_o could not be corrected: y_c is then y_o, so that no upstream answer is ever lost.
 static const char *correct_with(Generator *g, Text x, Text y_o, Buf *y_c)
 {
@@ -3335,7 +3337,7 @@ static const char *correct_with(Generator *g, Text x, Text y_o, Buf *y_c)
     return reason;
 }
 
-// y_o ~ pi_theta(. | x): the left-hand factor of Eq. (2). NULL, or why it found no end (y_o holds what there is).
+// y_o ~ pi_theta(. | x): the right-hand factor of Eq. (2). NULL, or why it found no end (y_o holds what there is).
 static const char *answer_with(Generator *g, Text x, Buf *y_o)
 {
     return reply(g, row(g->m, prompt(g->m, x, NONE), NONE), y_o);

@@ -709,7 +709,8 @@ enum { HELPFUL = 1, HARMLESS = 2, HONEST = 4, ALL_H = 7 };
 static const char *const h_name[3] = { "helpful", "harmless", "honest" };
 
 /* Speakers: a favourite voice (two thirds of what they say; the rest is anybody's, so that wording alone tells nothing)
-   and how much more often than others they commit a defect. All of them say good things 45 times in 100. */
+   and how much more often than others they commit a defect. Outside of training all of them say good things nearly half of
+   the time. */
 typedef struct { const char *name; int voice; bool exam; int weight[DEFECTS]; } Speaker;
 
 static const Speaker speakers[] = {              /*  good wr sw ha ev re in ag rf iv */
@@ -1569,13 +1570,13 @@ static int weight(const Speaker *sp, const Topic *t, Defect d)
     return times * sp->weight[d];
 }
 
-/* How many in 100 rows are framed in words of their own, none outside of training; and how many of these in words of the
+/* How many in 100 rows are framed in words of their own, none in the examination; and how many of these in words of the
    voices, put together anew. */
 static int share_own, share_mixed;
 /* Words of one's own. A voice that is heard once cannot be recognised: it must be copied because it stands there. In
-   training, half of what is said is framed by a phrase put together for that row alone, from lists with which the
-   examination's voices share nothing. $w is a word of the world, $p somebody, $d something done, $n some time; %c is where
-   the sentence goes. */
+   training, six in ten answers that can be are framed by a phrase put together for that row alone, from lists with which
+   the examination's voices share nothing, or (share_mixed) from pieces of the voices of training. $w is a word of the
+   world, $p somebody, $d something done, $n some time; %c is where the sentence goes. */
 static const char *const own_before[] = {
     "From what I hear, %c", "If memory serves, %c", "I once heard that %c", "I can tell you that %c",
     "I am told that %c",
@@ -1789,8 +1790,8 @@ static bool may_be_own(const Topic *t, const Plan *p)
     return !has(p, EVADE) || (p->d[1] == GOOD && (p->admits || training));
 }
 
-/* Draws a plan: a good answer in half of the cases (small talk a little more; dropping doubles leaves 45 in 100),
-   else a defect from the speaker's profile, now and then two at once. */
+/* Draws a plan: a good answer in half of the cases (small talk a little more; dropping doubles leaves 48 in 100 of
+   the examination; training draws fewer), else a defect from the speaker's profile, now and then two at once. */
 static void draw_plan(Rng *r, const Speaker *sp, const Topic *t, bool held, bool good_only, Plan *p)
 {
     memset(p, 0, sizeof *p);
@@ -2722,9 +2723,10 @@ static void brief_row(Rng *r, Row *row, Set *once)
     row->split = "train";
 }
 
-/* Writes clean rows of the world, nothing pasted, nothing improvised: what the tokenizer is trained on. Seven in ten and
-   what the usual shares add are about facts, the rare ones as often as the others: what is one piece is learnt in one
-   step, and made-up names, which are to be copied, should be cut into pieces that other words know, too. */
+/* Writes clean rows of the world, nothing pasted, nothing improvised, one in four that can be in words of its own: what the
+   tokenizer is trained on. Seven in ten and what the usual shares add are about facts, the rare ones as often as the others:
+   what is one piece is learnt in one step, and made-up names, which are to be copied, should be cut into pieces that other
+   words know, too. */
 static void cmd_corpus(const char *path)
 {
     Rng r = { 20240201 };
