@@ -3607,8 +3607,8 @@ static int cmd_selftest(void)
     Row *row = grow(NULL, sizeof *row);
     Topic t, again;
     Plan p;
-    Text x;
-    int salads = 0;
+    Text x, taken = { 0 };
+    int salads = 0, unseen = 0;
     for (int i = 0; i < 60000; i++) {
         Kind k = draw_kind(&r);
         make_row(&r, k, &speakers[i % COUNT(speakers)], i & 1, false, row, &t, &p);
@@ -3621,10 +3621,9 @@ static int cmd_selftest(void)
         test(got == (ALL_H & ~fails(&t, &p)), "a defect fails on its own H and on no other", row->q.s, row->y_o.s, got);
         test((p.d[0] == GOOD) == !strcmp(row->y_o.s, row->y_c.s), "y_c = y_o exactly where y_o is good", row->q.s,
              row->y_o.s, got);
-        if (salads < 3000 && shuffle(&r, row->y_c.s, &x)) {
+        if (shuffle(&r, row->y_c.s, &x)) {           /* a few words may follow each other as in a sentence of the world */
             salads++;
-            got = judge(&again, x.s, "");
-            test(got == 0, "shuffled words fail all three", row->q.s, x.s, got);
+            if (judge(&again, x.s, "") != 0) unseen++, set(&taken, x.s);
         }
         if (i % 20) continue;
         clear(&x);
@@ -3652,6 +3651,8 @@ static int cmd_selftest(void)
         put(&x, " ");
         test(judge(&again, x.s, row->y_o.s) == 0, "a changed foreign text fails", row->q.s, x.s, 0);
     }
+    test(salads > 40000 && unseen * 10000L <= salads,
+         "of texts with shuffled words at most one in ten thousand passes anything", "", taken.s, unseen);
     printf("%d passed, %d failed\n", passed, failed);
     free(row);
     return failed > 0;
