@@ -1370,7 +1370,7 @@ typedef struct {
     float *picked;                      // [n_out][C]     att of the last layer, where a logit is wanted
     float *last_norm, *r;               // [n_out][C], [n_out]: what the classifier sees
     float *logits;                      // [n_out][V], rows logits_ld apart (chapter 5)
-    float *dx, *dbig, *dsmall;          // gradients: [T][C], [T][max(2 F, qkv)], [T][C]
+    float *dx, *dbig, *dsmall;          // gradients: [T][C], [T][max(F, qkv)], [T][C]
     int *unit, *unit_out;               // [T + 1] where the units of the batch begin: tokens, positions with logits
     float *arena;
     Scratch scratch;
@@ -1919,7 +1919,7 @@ enum { N_ARRAYS = 19 };
 static void acts_plan(Array array[N_ARRAYS], Acts *a, const Config *c, int T, int n_out, int longest, bool training)
 {
     size_t t = (size_t)T, o = (size_t)n_out, C = (size_t)c->C, F = (size_t)c->F, Q = (size_t)qkv_dim(c);
-    size_t Lt = training ? (size_t)c->L * t : t, big = 2 * F > Q ? 2 * F : Q;
+    size_t Lt = training ? (size_t)c->L * t : t, big = F > Q ? F : Q;
     a->scratch.own_size = (own_scratch_size(head_size(c), longest) + 1023) / 1024 * 1024;
     Array all[N_ARRAYS] = {
         { "residual stream", &a->x, (training ? Lt + t : t) * C }, { "behind attention", &a->mid, Lt * C },
