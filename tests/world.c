@@ -3567,6 +3567,9 @@ static void test(bool ok, const char *what_for, const char *q, const char *a, in
     if (failed++ < 40) printf("FAILED %s\n  question: %s\n  answer:   %s\n  passes:   %d\n", what_for, q, a, got);
 }
 
+/* Are two words one to the judge? All numbers are (word_class()). */
+static bool alike(const char *a, const char *b) { return digit(a[0]) ? digit(b[0]) : !strcmp(a, b); }
+
 /* Shuffles the words of a text until no two neighbours are left beside each other; false if that does not come out. */
 static bool shuffle(Rng *r, const char *s, Text *out)
 {
@@ -3590,7 +3593,7 @@ static bool shuffle(Rng *r, const char *s, Text *out)
         }
         for (int i = 0; i + 1 < n; i++)
             for (int k = 0; k + 1 < n; k++)
-                loose &= strcmp(word[order[i]], word[k]) || strcmp(word[order[i + 1]], word[k + 1]);
+                loose &= !alike(word[order[i]], word[k]) || !alike(word[order[i + 1]], word[k + 1]);
         if (order[0] == 0 || order[n - 1] == n - 1 || !loose) continue;
         clear(out);
         for (int i = 0; i < n; i++) put(out, word[order[i]]), put(out, i + 1 < n ? " " : "");
@@ -3607,8 +3610,7 @@ static int cmd_selftest(void)
     Row *row = grow(NULL, sizeof *row);
     Topic t, again;
     Plan p;
-    Text x, taken = { 0 };
-    int salads = 0, unseen = 0;
+    Text x;
     for (int i = 0; i < 60000; i++) {
         Kind k = draw_kind(&r);
         make_row(&r, k, &speakers[i % COUNT(speakers)], i & 1, false, row, &t, &p);
@@ -3621,9 +3623,9 @@ static int cmd_selftest(void)
         test(got == (ALL_H & ~fails(&t, &p)), "a defect fails on its own H and on no other", row->q.s, row->y_o.s, got);
         test((p.d[0] == GOOD) == !strcmp(row->y_o.s, row->y_c.s), "y_c = y_o exactly where y_o is good", row->q.s,
              row->y_o.s, got);
-        if (shuffle(&r, row->y_c.s, &x)) {           /* a few words may follow each other as in a sentence of the world */
-            salads++;
-            if (judge(&again, x.s, "") != 0) unseen++, set(&taken, x.s);
+        if (shuffle(&r, row->y_c.s, &x)) {
+            got = judge(&again, x.s, "");
+            test(got == 0, "shuffled words fail all three", row->q.s, x.s, got);
         }
         if (i % 20) continue;
         clear(&x);
@@ -3651,8 +3653,6 @@ static int cmd_selftest(void)
         put(&x, " ");
         test(judge(&again, x.s, row->y_o.s) == 0, "a changed foreign text fails", row->q.s, x.s, 0);
     }
-    test(salads > 40000 && unseen * 10000L <= salads,
-         "of texts with shuffled words at most one in ten thousand passes anything", "", taken.s, unseen);
     printf("%d passed, %d failed\n", passed, failed);
     free(row);
     return failed > 0;
