@@ -1,12 +1,13 @@
 """Builds build/page.html, one file that opens from disk: docs/page/page.html with aligner.c as
 WebAssembly, the models, quotations of aligner.c and of the lesson, the logs and the examination.
 
-`make page` runs it after ./run.sh. It needs clang, lld and wasi-libc, and opens no connection.
+`make page` runs it after ./run.sh; an argument names another directory than build. It needs clang, lld and wasi-libc, and opens no connection.
 """
 import base64, csv, html, json, math, os, re, shutil, struct, subprocess, sys, tempfile
 
 os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-PAGE, MOST = "build/page.html", 5_000_000
+BUILD = sys.argv[1] if len(sys.argv) > 1 else "build"
+PAGE, MOST = BUILD + "/page.html", 5_000_000
 PACKAGES = "on Debian: apt-get install clang lld wasi-libc libclang-rt-14-dev-wasm32"
 FLAGS = """--target=wasm32-wasi -mexec-model=reactor -msimd128 -DSIMD=0 -O3 -std=c11
     -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra -Wno-unused-function
@@ -93,7 +94,7 @@ def half(path):
 
 
 def blob(name):
-    data = compile_wasm() if name == "wasm" else half("build/models/%s.gguf" % name)
+    data = compile_wasm() if name == "wasm" else half("%s/models/%s.gguf" % (BUILD, name))
     return base64.b64encode(data).decode()
 
 
@@ -168,17 +169,18 @@ def figure(inside, height, said, hidden=False):
 
 def curve(stage):
     """A training log: running loss on a logarithmic scale, and the limit of growing rows."""
-    rows = list(csv.DictReader(read("build/models/%s.csv" % stage).split("\n")))
+    rows = list(csv.DictReader(read("%s/models/%s.csv" % (BUILD, stage)).split("\n")))
     last, mean, points, limits, out = int(rows[-1]["step"]), None, [], [], ""
     x = lambda step: 40 + 300 * step / last
-    y = lambda loss: 190 - 42.5 * (math.log10(max(loss, 1e-3)) + 3)
     for row in rows:
         step, loss, bound = int(row["step"]), float(row["loss"]), int(row.get("bound") or 0)
         mean = loss if mean is None else 0.98 * mean + 0.02 * loss
-        points.append("%.1f %.1f" % (x(step), y(mean)))
+        points.append((step, mean))
         if bound and (not limits or limits[-1][1] != bound):
             limits.append((step, bound))
-    for loss in 10, 1, 0.1, 0.01, 0.001:
+    low = math.floor(math.log10(max(min(mean for _, mean in points), 1e-6)))
+    y = lambda loss: 20 + 170 * (1 - math.log10(loss)) / (1 - low)
+    for loss in (10.0 ** power for power in range(1, low - 1, -1)):
         out += '<line class="grid" x1="40" x2="340" y1="%.1f" y2="%.1f"/>' % (y(loss), y(loss))
         out += '<text x="34" y="%.1f" text-anchor="end">%g</text>' % (y(loss) + 4, loss)
     for step in 0, last // 2, last:
@@ -187,8 +189,10 @@ def curve(stage):
         out += '<line class="bound" x1="%.1f" x2="%.1f" y1="20" y2="190"/>' % (x(step), x(step))
         out += '<text class="bound" x="%.1f" y="%d" text-anchor="middle">%d</text>' % (
             x(step), 8 + i % 2 * 10, bound)
-    out += '<path class="loss" d="M%s"/>' % "L".join(points[::-(-len(points) // 400)])
-    said = "%d steps: loss a token from %.2f to %.3f." % (last, float(rows[0]["loss"]), mean)
+    places = ["%.1f %.1f" % (x(step), y(max(mean, 10.0 ** low))) for step, mean in points]
+    out += '<path class="loss" d="M%s"/>' % "L".join(places[::len(places) // 400 + 1])
+    said = "The loss per token falls from %.2f to %.3f in %d steps." % (
+        float(rows[0]["loss"]), mean, last)
     if limits:
         said += " Dotted: the longest target in tokens, " + ", ".join(
             "%d from step %d" % (bound, step) for step, bound in limits) + "."
@@ -197,9 +201,10 @@ def curve(stage):
 
 def examination():
     """[(split, [(H, % good before, % good after)])]: the one place that knows the judge's JSON."""
-    files = ["build/exam/%s.jsonl" % name for name in ("speakers", "upstream-small", "upstream")]
-    judge = ["build/world", "judge", "--json", "--train", "build/data/train.jsonl"]
-    done = subprocess.run(judge + files, stdout=subprocess.PIPE, text=True)
+    names = ("speakers", "upstream-small", "upstream")
+    judge = ["build/world", "judge", "--json", "--train", BUILD + "/data/train.jsonl"]
+    judge += ["%s/exam/%s.jsonl" % (BUILD, name) for name in names]
+    done = subprocess.run(judge, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         stop("build/world judge failed")
     return [(split, [(h, s[h]["before"], s[h]["after"]) for h in ("helpful", "harmless", "honest")])
@@ -232,7 +237,7 @@ def bars():
 
 def examples():
     rows = [json.loads(line) for name in ("speakers", "upstream")
-            for line in read("build/exam/%s.jsonl" % name).split("\n") if line]
+            for line in read("%s/exam/%s.jsonl" % (BUILD, name)).split("\n") if line]
     copied = lambda r: r["action"] == "copy"
     good = lambda r: r.get("category") == "copy"
     bad = lambda r: r.get("category", "copy") != "copy"

@@ -140,7 +140,7 @@ async function handled(page) {
         looked: $("looked").textContent, active: $("tokens").getAttribute("aria-activedescendant"), verdict: $("verdict").textContent }));
     const first = await state();
     check(/^(Copied|Corrected)\. /.test(first.spoken), "the verdict is announced", first.spoken);
-    if (first.verdict === "Corrected") check(/deleted: .*inserted: /.test(first.spoken) && /<del>.*<ins>/.test(first.text), "marks are announced", first.spoken);
+    if (first.verdict === "Corrected.") check(/deleted: .*inserted: /.test(first.spoken) && /<del>.*<ins>/.test(first.text), "marks are announced", first.spoken);
     await page.focus("#tokens");
     await page.keyboard.press("Home");
     await page.keyboard.press("ArrowRight");
@@ -157,7 +157,7 @@ async function handled(page) {
     await page.keyboard.press("End");
     const most = await state();
     const gain = await page.evaluate(() => [now.gain, keep()]);
-    check(gain[0] >= gain[1] ? most.verdict === first.verdict : most.verdict === "Copied", "--keep holds back", `${most.verdict} at ${gain}`);
+    check(gain[0] >= gain[1] ? most.verdict === first.verdict : most.verdict === "Copied.", "--keep holds back", `${most.verdict} at ${gain}`);
     await page.keyboard.press("Home");
     await page.click("#ask");
     check(await page.evaluate(() => $("y").value.length > 0 && now !== null), "the upstream model answers");

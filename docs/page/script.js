@@ -46,20 +46,23 @@ function load(upstream) {
 
 // A new instance: at first, and after aligner.c has ended. The upstream model waits until asked.
 function start() {
-    const calls = WebAssembly.Module.imports(module).map(({ name }) => [name, WASI[name] ?? (() => 52)]);
+    const call = ({ name }) => [name, WASI[name] ?? (() => 52)];
+    const calls = Object.fromEntries(WebAssembly.Module.imports(module).map(call));
     said = "";
-    wasm = new WebAssembly.Instance(module, { wasi_snapshot_preview1: Object.fromEntries(calls) }).exports;
+    wasm = new WebAssembly.Instance(module, { wasi_snapshot_preview1: calls }).exports;
     wasm._initialize();
     load(false);
     const [vocabulary, , layers, heads, , , context] = memory(Int32Array, wasm.page_config(), 7);
     shape = { vocabulary, layers, heads, context, upstream: false };
 }
 
+// Calls a function with texts, each as address and length, and reads page.c's `result`.
 function call(name, texts, ...more) {
     try {
         const bytes = texts.map(utf8), at = bytes.map(put);
-        const r = memory(Int32Array, wasm[name](...at.flatMap((a, i) => [a, bytes[i].length]), ...more), 10);
-        const [text, reason, y_o, written, n_text, n_condition, n_y_o, n_written, passes, copied] = r;
+        const result = wasm[name](...at.flatMap((a, i) => [a, bytes[i].length]), ...more);
+        const [text, reason, y_o, written, n_text, n_condition, n_y_o, n_written, passes, copied]
+            = memory(Int32Array, result, 10);
         const ids = (p, from, to) => memory(Int32Array, p, to).slice(from);
         const end = memory(Uint8Array).indexOf(0, reason);
         at.forEach(wasm.free);
@@ -118,7 +121,11 @@ function trace({ condition, draft, written }) {
     let at = 0, block = FIRST, pass = 0, i = 0, guesses = 0, right = false;
     return Array.from(written, (id, t) => {
         const first = !right;
-        if (first) guesses = at < 0 ? 0 : Math.min(n - at, block, room - t), i = 0, pass++;
+        if (first) {
+            guesses = at < 0 ? 0 : Math.min(n - at, block, room - t);
+            i = 0;
+            pass++;
+        }
         const place = at < 0 ? -1 : at + i, theirs = place < 0 ? -1 : draft[place];
         const [p, q] = logP(t, id, theirs).map(Math.exp), same = id === theirs;
         right = same && i < guesses;
@@ -135,8 +142,8 @@ function trace({ condition, draft, written }) {
 
 // log mu(y_c | y_o, x) - log mu(y_o | y_o, x), in nats.
 function gain({ condition, draft, written }) {
-    const y_o = draft.slice(0, shape.context + 1 - condition.length);
-    return sum(written, (id, o) => logP(o, id)[0]) - sum(y_o, (id, o) => logP(written.length + o, id)[0]);
+    const y_o = draft.slice(0, shape.context + 1 - condition.length), n = written.length;
+    return sum(written, (id, o) => logP(o, id)[0]) - sum(y_o, (id, o) => logP(n + o, id)[0]);
 }
 
 // Tokens that are the bytes of one character share a cell.
@@ -167,16 +174,19 @@ function visible(text, id) {
 
 const name = id => visible(string(piece(id)), id).trim();
 
-// Draft and correction as one list: ids that are kept, gone or new, by a longest common subsequence.
+// Two lists of ids as one, by a longest common subsequence: ids kept, gone (del) or new (ins).
 function align(a, b) {
-    const lcs = Array.from({ length: a.length + 1 }, () => new Uint16Array(b.length + 1)), list = [];
+    const lcs = Array.from({ length: a.length + 1 }, () => new Uint16Array(b.length + 1));
     for (let i = a.length - 1; i >= 0; i--)
         for (let j = b.length - 1; j >= 0; j--)
-            lcs[i][j] = a[i] === b[j] ? lcs[i + 1][j + 1] + 1 : Math.max(lcs[i + 1][j], lcs[i][j + 1]);
+            lcs[i][j] = a[i] === b[j] ? lcs[i + 1][j + 1] + 1
+                : Math.max(lcs[i + 1][j], lcs[i][j + 1]);
+    const list = [];
     for (let i = 0, j = 0; i < a.length || j < b.length;) {
         const left = i < a.length, right = j < b.length;
         if (left && right && a[i] === b[j]) list.push({ tag: "span", id: a[i++], t: j++ });
-        else if (left && (!right || lcs[i + 1][j] >= lcs[i][j + 1])) list.push({ tag: "del", id: a[i++] });
+        else if (left && (!right || lcs[i + 1][j] >= lcs[i][j + 1]))
+            list.push({ tag: "del", id: a[i++] });
         else list.push({ tag: "ins", id: b[j], t: j++ });
     }
     return list;
@@ -184,56 +194,66 @@ function align(a, b) {
 
 // ---- The demo
 
-let now = null;                         // what is shown: result, tokens, cells, chosen cell and head
+let now = null;                         // what is shown: result, tokens, cells, chosen cell, head
 
-const make = (tag, attributes, ...children) => {
+function make(tag, attributes, ...children) {
     const element = document.createElement(tag);
     for (const key in attributes) element.setAttribute(key, attributes[key]);
     element.append(...children);
     return element;
-};
-const say = (id, text) => { $(id).textContent = text; };
-const percent = p => (100 * p).toFixed(p > 0.9995 || p > 0.0995 || p < 0.0005 ? 0 : 1);
-const headName = k => `layer ${1 + Math.floor(k / shape.heads)} head ${1 + k % shape.heads}`;
-const keep = () => Number($("keep").value);
-
-function failed(error) {
-    now = null;
-    say("verdict", "Stopped");
-    for (const id of ["reason", "spoken"]) say(id, error.message);
-    for (const id of ["text", "tokens", "count", "weighed", "copying", "looked", "context"]) say(id, "");
 }
 
-function run(animate) {
+const say = (id, text) => { $(id).textContent = text; };
+const percent = p => (100 * p).toFixed(p > 0.0995 || p < 0.0005 ? 0 : 1);
+const headName = k => `layer ${1 + Math.floor(k / shape.heads)} head ${1 + k % shape.heads}`;
+const keep = () => Number($("keep").value);
+const withoutEnd = ids => ids.filter(id => id !== EOS);
+
+function clear() {
+    now = null;
+    $("tokens").removeAttribute("aria-activedescendant");
+    for (const place of document.querySelectorAll("[data-result]")) place.replaceChildren();
+}
+
+function failed(error) {
+    clear();
+    for (const id of ["reason", "spoken"]) say(id, error.message);
+    say("verdict", "Stopped.");
+}
+
+function run() {
     try {
-        const y = $("y").value, r = correct($("x").value, y, keep()), tokens = r.written.length ? trace(r) : [];
+        clear();
+        const y = $("y").value, r = correct($("x").value, y, keep());
+        const tokens = r.written.length ? trace(r) : [];
         now = { r, y, tokens, cells: cells(tokens), gain: tokens.length ? gain(r) : 0 };
-        showTokens(animate);
+        now.differs = tokens.length > 0 && tokens.map(token => token.id).join() !== r.draft.join();
+        showTokens();
         showVerdict();
         showWeighing();
-        chooseHead();
+        findCopyingHead();
         const own = now.cells.findIndex(cell => cell.kind === "new");
-        choose(own < 0 ? now.cells.length >> 1 : own);
+        if (tokens.length) choose(own < 0 ? now.cells.length >> 1 : own);
     } catch (error) { failed(error); }
 }
 
 // The tokens that generate() wrote, and between them, struck out, what only the draft has.
-function showTokens(animate) {
-    const parts = align(now.r.draft.slice(0, -1), now.tokens.map(token => token.id));
+function showTokens() {
+    const parts = align(withoutEnd(now.r.draft), now.tokens.map(token => token.id));
     const cellAt = new Map(now.cells.map((cell, i) => [cell.t, i]));
-    $("tokens").replaceChildren(...parts.flatMap(({ tag, id, t }) =>
-        tag === "del" ? make("span", { "aria-hidden": true }, make("del", {}, name(id)))
-            : cellAt.has(t) ? option(now.cells[cellAt.get(t)], cellAt.get(t), animate) : []));
+    const gone = id => make("span", { "aria-hidden": true }, make("del", {}, name(id)));
+    $("tokens").replaceChildren(...parts.flatMap(({ tag, id, t }) => tag === "del" ? gone(id)
+        : cellAt.has(t) ? option(now.cells[cellAt.get(t)], cellAt.get(t)) : []));
 }
 
 // A token as an option; what is drawn for the eye alone is said in hidden words for the ear.
-function option(cell, i, animate) {
-    const theirs = cell.kind === "new" && cell.theirs >= 0;
+function option(cell, i) {
     const word = text => make("span", { class: "hidden" }, text);
     const kind = { copied: ", copied, ", same: ", as the draft, ", new: ", written, " }[cell.kind];
-    const draft = theirs ? [word(" percent; the draft: "), `${name(cell.theirs)} ${percent(cell.q)}`] : [];
+    const draft = cell.kind === "new" && cell.theirs >= 0
+        ? [word(" percent; the draft: "), `${name(cell.theirs)} ${percent(cell.q)}`] : [];
     const element = make("span", { role: "option", id: `token-${i}`, "aria-selected": false,
-            class: `${cell.kind}${cell.first ? " pass" : ""}${animate ? " arrive" : ""}`,
+            class: `arrive ${cell.kind} ${cell.first ? "pass" : ""}`,
             style: `--delay: ${250 * (cell.pass - 1) + 15 * cell.t}ms` },
         make("b", {}, cell.text), word(kind), make("small", {}, percent(cell.p)),
         make("small", {}, ...draft), word(" percent"));
@@ -243,41 +263,42 @@ function option(cell, i, animate) {
 
 // The correction as text, for the eye (ins, del) and for the ear.
 function showVerdict() {
-    const { r, y } = now, copied = r.action === "copy", runs = [];
-    const held = copied && !r.reason && now.cells.some(cell => cell.kind === "new");
-    say("verdict", copied ? "Copied" : "Corrected");
-    say("reason", r.reason ? `Because: ${r.reason}.` : held ? "The model wrote another text; --keep holds it back." : "");
-    const written = r.written.filter(id => id !== EOS);
-    const parts = copied ? [{ tag: "span", bytes: utf8(y) }] : align(r.draft.slice(0, -1), written);
+    const { r, y, tokens } = now, copied = r.action === "copy", runs = [];
+    say("verdict", copied ? "Copied." : "Corrected.");
+    say("reason", r.reason ? `Because: ${r.reason}.` : !copied || !now.differs ? ""
+        : "The model wrote another text, but --keep holds it back.");
+    const parts = copied ? [{ tag: "span", bytes: utf8(y) }]
+        : align(withoutEnd(r.draft), withoutEnd(r.written));
     for (const { tag, id, bytes } of parts) {
         if (runs.at(-1)?.tag !== tag) runs.push({ tag, bytes: [] });
         for (const byte of bytes ?? piece(id)) runs.at(-1).bytes.push(byte);
     }
-    const mark = { del: "deleted:", ins: "inserted:", span: "" };
-    $("text").replaceChildren(...runs.map(({ tag, bytes }) => make(tag, {}, string(bytes))));
-    say("spoken", `${$("verdict").textContent}. ${$("reason").textContent} ` + runs.map(({ tag, bytes }) =>
-        `${mark[tag]} ${string(bytes).slice(0, 2000)}`).join("; "));
-    say("count", now.tokens.length ? `${now.tokens.length} tokens in ${r.passes} forward pass${r.passes > 1 ? "es" : ""
-        }; one by one they take ${now.tokens.length}. ${r.copied} were guesses from the draft that came true.` : "");
+    for (const run of runs) run.text = string(run.bytes);
+    if (!copied && runs.length) runs[0].text = runs[0].text.trimStart();
+    $("text").replaceChildren(...runs.map(({ tag, text }) => make(tag, {}, text)));
+    const mark = { del: "deleted:", ins: "inserted:", span: "" }, n = tokens.length;
+    say("spoken", `${$("verdict").textContent} ${$("reason").textContent} `
+        + runs.map(({ tag, text }) => `${mark[tag]} ${text.slice(0, 2000)}`).join("; "));
+    say("count", !n ? "" : `${n} tokens in ${r.passes} forward pass${r.passes === 1 ? "" : "es"}; `
+        + `one by one they take ${n}. ${r.copied} are guesses from the draft that came true.`);
 }
 
 // --keep X: y_c must be e^X times as likely as y_o.
 function showWeighing() {
-    const x = nats => 20 + 320 * Math.max(0, Math.min(1, (nats + 4) / 20)), value = now.gain.toFixed(2);
-    const other = now.cells.some(cell => cell.kind !== "copied" && cell.id !== cell.theirs);
+    const x = nats => 20 + 320 * Math.max(0, Math.min(1, (nats + 4) / 20)), at = x(keep());
     say("keep-value", keep().toFixed(1));
-    say("weighed", !other ? "The text written is the draft: there is nothing to weigh."
-        : `log μ(y_c | y_o, x) − log μ(y_o | y_o, x) = ${value} nats, ${now.gain >= keep() ? "enough" : "too little"}.`);
-    $("scale").innerHTML = '<line class="grid" x1="20" x2="340" y1="12" y2="12"/>'
-        + [-4, 0, 4, 8, 12, 16].map(v => `<text x="${x(v)}" y="30" text-anchor="middle">${v}</text>`).join("")
-        + `<line class="bound" x1="${x(keep())}" x2="${x(keep())}" y1="2" y2="20"/>`
-        + (other ? `<circle class="after" cx="${x(now.gain)}" cy="12" r="5"/>` : "");
+    say("weighed", !now.differs ? "The text written is the draft: there is nothing to weigh."
+        : `log μ(y_c | y_o, x) − log μ(y_o | y_o, x) = ${now.gain.toFixed(2)} nats: `
+        + (now.gain >= keep() ? "enough." : "too little."));
+    $("scale").innerHTML = `<line class="grid" x1="20" x2="340" y1="12" y2="12"/>`
+        + [-4, 0, 4, 8, 12, 16].map(nats => `<text x="${x(nats)}" y="30">${nats}</text>`).join("")
+        + `<line class="bound" x1="${at}" x2="${at}" y1="2" y2="20"/>`
+        + (now.differs ? `<circle class="after" cx="${x(now.gain)}" cy="12" r="5"/>` : "");
 }
 
 // ---- Where it looks
 
-// Where the prompt has the draft: its last occurrence there, less up to three tokens at its end,
-// which may have merged with the words after it.
+// Where the prompt has the draft. Up to three tokens at its end may have merged with what follows.
 function draftStart({ condition, draft }) {
     for (let n = draft.length - 1; n > 0 && n > draft.length - 5; n--)
         for (let s = condition.length - n; s >= 0; s--)
@@ -285,66 +306,73 @@ function draftStart({ condition, draft }) {
     return -1;
 }
 
-// The copying head puts most of its weight on the draft's next token while tokens are copied.
-function chooseHead() {
+// The copying head: while tokens are copied it puts the most weight on the draft's next token.
+function findCopyingHead() {
     const { r, tokens } = now, copied = tokens.filter(token => token.kind === "copied");
-    now.start = draftStart(r), now.head = 0;
+    const n = copied.length, weight = (k, { t, place }) =>
+        attention(k, r.condition.length + t - 1)[now.start + place];
     let best = -1;
-    for (let k = 0; now.start >= 0 && copied.length && k < shape.layers * shape.heads; k++) {
-        const mean = sum(copied, c => attention(k, r.condition.length + c.t - 1)[now.start + c.place]) / copied.length;
+    now.start = draftStart(r), now.head = 0;
+    for (let k = 0; now.start >= 0 && n && k < shape.layers * shape.heads; k++) {
+        const mean = sum(copied, token => weight(k, token)) / n;
         if (mean > best) best = mean, now.head = k;
     }
-    say("copying", best < 0 ? "No token was copied here." : `The copying head is ${headName(now.head)}: over the ${copied.length
-        } copied tokens it puts ${percent(best)} % of its weight on the draft's next token.`);
+    say("copying", best < 0 ? "No token was copied here." : `The copying head is ${
+        headName(now.head)}: at the ${n} copied tokens it puts ${
+        percent(best)} % of its weight on the draft's next token.`);
     $("heads").elements[now.head].checked = true;
 }
 
 function choose(i) {
     now.at = Math.max(0, Math.min(now.cells.length - 1, i));
-    now.cells.forEach((cell, k) => cell.element.setAttribute("aria-selected", k === now.at));
-    if (now.cells.length) $("tokens").setAttribute("aria-activedescendant", `token-${now.at}`), drawHeads();
-    else $("tokens").removeAttribute("aria-activedescendant"), $("context").replaceChildren(), say("looked", "");
+    now.cells.forEach(({ element }, k) => element.setAttribute("aria-selected", k === now.at));
+    $("tokens").setAttribute("aria-activedescendant", `token-${now.at}`);
+    drawHeads();
 }
 
 // The query that writes token t reads position t - 1 of the row.
 function drawHeads() {
-    const { r, start, head, cells: { [now.at]: cell } } = now, t = r.condition.length + cell.t - 1;
-    const ids = [...r.condition, ...r.written].slice(0, t + 1), n_draft = r.draft.length - 1;
-    const next = start >= 0 && cell.place >= 0 && cell.place < n_draft ? start + cell.place : -1;
+    const { r, start, head } = now, cell = now.cells[now.at], t = r.condition.length + cell.t - 1;
+    const ids = [...r.condition, ...r.written].slice(0, t + 1), n = r.draft.length - 1;
+    const next = start >= 0 && cell.place >= 0 && cell.place < n ? start + cell.place : -1;
     $("heads").querySelectorAll("label").forEach((label, k) => {
-        const w = attention(k, t).slice(), top = w.indexOf(Math.max(...w)), svg = label.querySelector("svg");
+        const w = attention(k, t).slice(), top = w.indexOf(Math.max(...w));
+        const svg = label.querySelector("svg"), mark = `<path d="M${next - 0.7} 20h2.4l-1.2 -7z"/>`;
+        const bar = (p, j) => `<rect x="${j}" width="1" y="${20 - 20 * p}" height="${20 * p}"/>`;
         svg.setAttribute("viewBox", `0 0 ${t + 1} 20`);
-        svg.innerHTML = Array.from(w, (p, j) => p < 0.01 ? "" :
-            `<rect x="${j}" width="1" y="${20 - 20 * p}" height="${20 * p}"/>`).join("")
-            + (next < 0 ? "" : `<path d="M${next - 0.7} 20h2.4l-1.2 -7z"/>`);
-        label.querySelector("span").textContent = `${headName(k)}: ${percent(w[top])} % on “${name(ids[top])}”`;
+        svg.innerHTML = Array.from(w, bar).join("") + (next < 0 ? "" : mark);
+        label.querySelector("span").textContent
+            = `${headName(k)}: ${percent(w[top])} % on “${name(ids[top])}”`;
     });
-    const w = attention(head, t).slice(), before = cells(Array.from(ids, (id, t) => ({ id, t, bytes: piece(id) })));
+    const w = attention(head, t).slice();
     say("looked", `Writing “${cell.text.trim()}”, ${headName(head)} ` + (next < 0 ? "looks here:"
         : `puts ${percent(w[next])} % on the draft's next token, “${name(ids[next])}”:`));
-    $("context").replaceChildren(...before.map(({ t, last, text }) => make("span", {
-        class: `${start >= 0 && t >= start && t < start + n_draft ? "draft" : ""}${t <= next && next <= last ? " next" : ""}`,
-        style: `--weight: ${sum(w.slice(t, last + 1), p => p).toFixed(3)}` }, text.replace("↵", "↵\n"))));
+    const read = cells(ids.map((id, t) => ({ id, t, bytes: piece(id) })));
+    $("context").replaceChildren(...read.map(({ t, last, text }) => make("span", {
+        class: (t >= start && t < start + n && start >= 0 ? "draft" : "")
+            + (t <= next && next <= last ? " next" : ""),
+        style: `--weight: ${sum(w.slice(t, last + 1), p => p).toFixed(3)}`,
+    }, text.replace("↵", "↵\n"))));
 }
 
 // ---- Events
 
-$("form").addEventListener("submit", event => { event.preventDefault(); run(true); });
+$("form").addEventListener("submit", event => { event.preventDefault(); run(); });
 for (const id of ["x", "y"]) $(id).addEventListener("keydown", event => {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
-    run(true);
+    run();
 });
 $("examples").addEventListener("click", ({ target: { dataset: { x, y } } }) => {
     if (x === undefined) return;
     $("x").value = x, $("y").value = y;
-    run(true);
+    run();
 });
 $("ask").addEventListener("click", () => {
     try {
         const { text, reason } = answer($("x").value);
         $("y").value = text;
-        run(true);
+        run();
         if (reason) say("reason", `Because: ${reason}.`);
     } catch (error) { failed(error); }
 });
@@ -355,22 +383,25 @@ $("keep").addEventListener("input", () => {
     showWeighing();
 });
 $("tokens").addEventListener("keydown", event => {
-    const to = now && { ArrowRight: now.at + 1, ArrowLeft: now.at - 1, Home: 0, End: Infinity }[event.key];
-    if (to === undefined || !now) return;
+    if (!now?.cells.length) return;
+    const to = { ArrowRight: now.at + 1, ArrowLeft: now.at - 1, Home: 0, End: Infinity }[event.key];
+    if (to === undefined) return;
     event.preventDefault();
     choose(to);
-    now.cells[now.at]?.element.scrollIntoView({ block: "nearest" });
+    now.cells[now.at].element.scrollIntoView({ block: "nearest" });
 });
-$("heads").addEventListener("change", event => { if (now) now.head = Number(event.target.value), choose(now.at); });
+$("heads").addEventListener("change", event => {
+    if (now?.cells.length) now.head = Number(event.target.value), drawHeads();
+});
 
 WebAssembly.compile(unpack("wasm")).then(compiled => {
     module = compiled;
     start();
-    for (let k = 0; k < shape.layers * shape.heads; k++) {
-        const label = make("label", {}, make("input", { type: "radio", name: "head", value: k, class: "hidden" }), make("span"));
-        label.insertAdjacentHTML("beforeend", '<svg preserveAspectRatio="none" aria-hidden="true"></svg>');
-        $("heads").append(label);
-    }
+    $("heads").style.setProperty("--heads", shape.heads);
+    for (let k = 0; k < shape.layers * shape.heads; k++)
+        $("heads").insertAdjacentHTML("beforeend", `<label><input type="radio" name="head"
+            value="${k}" class="hidden"><span></span><svg preserveAspectRatio="none"
+            aria-hidden="true"></svg></label>`);
     $("examples").querySelector("button").click();
     performance.mark("corrected");
 }).catch(failed);
