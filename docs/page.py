@@ -1,7 +1,8 @@
 """Builds build/page.html, one file that opens from disk: docs/page/page.html with aligner.c as
 WebAssembly, the models, quotations of aligner.c and of the lesson, the logs and the examination.
 
-`make page` runs it after ./run.sh; an argument names another directory than build. It needs clang, lld and wasi-libc, and opens no connection.
+`make page` runs it after ./run.sh; an argument names another directory than build. It needs
+clang, lld and wasi-libc, and opens no connection.
 """
 import base64, csv, html, json, math, os, re, shutil, struct, subprocess, sys, tempfile
 
@@ -9,7 +10,7 @@ os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 BUILD = sys.argv[1] if len(sys.argv) > 1 else "build"
 PAGE, MOST = BUILD + "/page.html", 5_000_000
 PACKAGES = "on Debian: apt-get install clang lld wasi-libc libclang-rt-14-dev-wasm32"
-FLAGS = """--target=wasm32-wasi -mexec-model=reactor -msimd128 -DSIMD=0 -O3 -std=c11
+FLAGS = """--target=wasm32-wasi -mexec-model=reactor -msimd128 -O3 -std=c11
     -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra -Wno-unused-function
     -Wno-unknown-pragmas -DALIGNER_NO_MAIN -D_POSIX_C_SOURCE=200809L -D_WASI_EMULATED_SIGNAL
     -Wl,--stack-first,-z,stack-size=1048576,--gc-sections,-s,--export=malloc,--export=free"""
@@ -106,7 +107,7 @@ def pre(text, label):
 
 
 def function(name):
-    pattern = r"^static [^;{}]*\b%s\([^;{}]*\)\n\{\n.*?^\}$" % name
+    pattern = r"^static [^;{}]*\b%s\([^;{}]*\)\s*\{\n.*?^\}$" % name
     found = re.search(pattern, read("aligner.c"), re.M | re.S)
     return found.group() if found else stop("aligner.c has no function %s()" % name)
 
@@ -265,13 +266,9 @@ def examples():
     return out
 
 
-def keep():
-    return "2.5"
-
-
 FILL = {"file": lambda name: read("docs/page/" + name), "blob": blob, "code": code, "diff": diff,
         "comment": comment, "words": words, "math": mathml, "curve": curve, "bars": bars,
-        "examples": examples, "keep": keep}
+        "examples": examples}
 
 
 def fill(place):

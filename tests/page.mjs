@@ -18,7 +18,8 @@ import { createRequire } from "node:module";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 const here = path => fileURLToPath(new URL("../" + path, import.meta.url));
-const PAGE = here("build/page.html"), MODEL = here("build/models/aligner.gguf");
+const BUILD = process.argv[2] ?? "build";
+const PAGE = here(`${BUILD}/page.html`), MODEL = here(`${BUILD}/models/aligner.gguf`);
 const skip = why => { console.log(`page: skipped: ${why}`); process.exit(0); };
 const CHROMIUM = process.env.CHROMIUM ?? ["/usr/bin/chromium", "/usr/bin/chromium-browser",
     "/usr/bin/google-chrome"].find(existsSync);
@@ -53,7 +54,7 @@ async function open(browser, { width = 1366, height = 900, scheme = "light" } = 
     const page = await browser.newPage();
     page.on("console", message => check(message.type() !== "error", "an error on the console", message.text()));
     page.on("pageerror", error => check(false, "an error in the page", error.message));
-    page.on("request", request => check(/^(file:.*\/build\/page\.html|data:,)/.test(request.url()), "a request", request.url()));
+    page.on("request", request => check(/^(file:.*\/page\.html|data:,)/.test(request.url()), "a request", request.url()));
     await page.setViewport({ width, height });
     await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme },
         { name: "prefers-reduced-motion", value: "reduce" }]);
@@ -70,7 +71,7 @@ async function open(browser, { width = 1366, height = 900, scheme = "light" } = 
 // ---- 1 and 2: the same bytes
 
 const exam = ["speakers", "upstream-small", "upstream"].flatMap(name => {
-    const rows = readFileSync(here(`build/exam/${name}.jsonl`), "utf8").trim().split("\n").map(JSON.parse);
+    const rows = readFileSync(here(`${BUILD}/exam/${name}.jsonl`), "utf8").trim().split("\n").map(JSON.parse);
     const step = name === "speakers" ? Math.floor(rows.length / 140) : Math.floor(rows.length / 30);
     return rows.filter((_, i) => i % step === 0).slice(0, name === "speakers" ? 140 : 30);
 }).map(({ question, answer }) => ({ question, answer }));
@@ -198,7 +199,7 @@ try {
         check(await shown.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${name}: nothing is wider than the window`);
         const jumps = await shown.evaluate(() => window.jumps);
         check(jumps < 0.02, `${name}: the layout jumps`, jumps);
-        await shown.screenshot({ path: here(`build/page-${name}.png`), fullPage: true });
+        await shown.screenshot({ path: here(`${BUILD}/page-${name}.png`), fullPage: true });
         await shown.close();
     }
     console.log(`page: ${exam.length} rows and ${odd.length} odd ones, ${controls} controls, ${(performance.now() - began).toFixed(0)} ms`);

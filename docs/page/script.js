@@ -397,6 +397,7 @@ $("heads").addEventListener("change", event => {
 WebAssembly.compile(unpack("wasm")).then(compiled => {
     module = compiled;
     start();
+    $("keep").value = wasm.page_keep();
     $("heads").style.setProperty("--heads", shape.heads);
     for (let k = 0; k < shape.layers * shape.heads; k++)
         $("heads").insertAdjacentHTML("beforeend", `<label><input type="radio" name="head"
