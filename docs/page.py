@@ -9,7 +9,7 @@ import base64, csv, html, json, math, os, re, shutil, struct, subprocess, sys, t
 os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 BUILD = sys.argv[1] if len(sys.argv) > 1 else "build"
 PAGE, MOST = BUILD + "/page.html", 5_000_000
-PACKAGES = "on Debian: apt-get install clang lld wasi-libc libclang-rt-14-dev-wasm32"
+PACKAGES = "on Debian: apt-get install clang lld wasi-libc libclang-rt-dev-wasm32"
 FLAGS = """--target=wasm32-wasi -mexec-model=reactor -msimd128 -O3 -std=c11
     -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -Wextra -Wno-unused-function
     -Wno-unknown-pragmas -DALIGNER_NO_MAIN -D_POSIX_C_SOURCE=200809L -D_WASI_EMULATED_SIGNAL
@@ -95,7 +95,10 @@ def half(path):
 
 
 def blob(name):
+    """What the page loads, in base64; and as a file, for tests/page.mjs to compare with."""
     data = compile_wasm() if name == "wasm" else half("%s/models/%s.gguf" % (BUILD, name))
+    with open("%s/page.%s" % (BUILD, name), "wb") as f:
+        f.write(data)
     return base64.b64encode(data).decode()
 
 

@@ -1,7 +1,11 @@
 // Opens build/page.html in a headless Chromium (and Firefox, where it is) and checks what it promises:
 //
 //     make page && npm i --prefix build --no-save --ignore-scripts puppeteer-core@24 axe-core@4
-//     node tests/page.mjs
+//     node tests/page.mjs [DIRECTORY [MODEL]]
+//
+// DIRECTORY (build) has page.html and the examination; MODEL (DIRECTORY/models/aligner.gguf) is what the
+// program reads. The page has its weights in F16: a model of a few steps, whose best two tokens are often
+// as good as equal, is compared with DIRECTORY/page.aligner, the file that the page was given.
 //
 //   1  200 rows of the examination: the bytes of build/aligner correct, with --keep and without,
 //      and the passes and copied tokens that it counts
@@ -19,7 +23,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 
 const here = path => fileURLToPath(new URL("../" + path, import.meta.url));
 const BUILD = process.argv[2] ?? "build";
-const PAGE = here(`${BUILD}/page.html`), MODEL = here(`${BUILD}/models/aligner.gguf`);
+const PAGE = here(`${BUILD}/page.html`), MODEL = here(process.argv[3] ?? `${BUILD}/models/aligner.gguf`);
 const skip = why => { console.log(`page: skipped: ${why}`); process.exit(0); };
 const CHROMIUM = process.env.CHROMIUM ?? ["/usr/bin/chromium", "/usr/bin/chromium-browser",
     "/usr/bin/google-chrome"].find(existsSync);
@@ -60,8 +64,9 @@ async function open(browser, { width = 1366, height = 900, scheme = "light" } = 
         { name: "prefers-reduced-motion", value: "reduce" }]);
     await page.evaluateOnNewDocument(() => {
         window.jumps = 0;
-        new PerformanceObserver(list => list.getEntries().forEach(entry => { window.jumps += entry.value; }))
-            .observe({ type: "layout-shift", buffered: true });
+        new PerformanceObserver(list => list.getEntries().forEach(entry => {
+            if (!entry.hadRecentInput) window.jumps += entry.value;
+        })).observe({ type: "layout-shift", buffered: true });
     });
     await page.goto(pathToFileURL(PAGE).href);
     await page.waitForFunction(() => now !== null, { timeout: 30_000 });
@@ -175,6 +180,52 @@ async function decisions(page, rows) {
     check(wrong.length === 0, "the log ratio is what --keep compares", JSON.stringify(wrong[0]));
 }
 
+// ---- the quotations are aligner.c's own lines, and the links lead somewhere
+
+async function quotations(page) {
+    const source = readFileSync(here("aligner.c"), "utf8");
+    const quoted = await page.$$eval("#paper pre", all => all.map(pre => [pre.getAttribute("aria-label"), pre.textContent]));
+    check(quoted.length >= 6, "six quotations", quoted.length);
+    for (const [label, text] of quoted) {
+        const diff = label.startsWith("the one line"), names = label.match(/(\w+) and (\w+)/)?.slice(1);
+        const texts = diff ? names.map((name, i) => text.split("\n").filter(line => line[0] !== "-+"[1 - i])
+            .map(line => line.slice(1)).join("\n").replace("OBJECTIVE(", name + "(")) : [text];
+        for (const part of texts) check(source.includes(part), `aligner.c has the lines of ${label}`, part);
+    }
+    for (const href of await page.$$eval("a[href]", all => all.map(a => a.getAttribute("href")))) {
+        const [path, anchor] = href.split("#");
+        const ids = path === "" ? await page.$$eval("[id]", all => all.map(e => e.id))
+            : readFileSync(here("docs/" + path.replace("../docs/", "")), "utf8").split("\n").filter(line => line.startsWith("#"))
+                .map(line => line.replace(/^#+ /, "").toLowerCase().replace(/[^\w -]/g, "").replaceAll(" ", "-"));
+        check(ids.includes(anchor), `the link ${href} leads somewhere`);
+    }
+}
+
+// A message of aligner.c stops the instance, not the page: it is shown, and a new instance goes on.
+async function survives(page) {
+    const message = await page.evaluate(() => {
+        try { const at = put(new Uint8Array(64)); wasm.page_load(false, at, 64); return "nothing"; }
+        catch (error) { start(); return error.message; }
+    });
+    check(/not a GGUF file/.test(message), "a message of aligner.c arrives", message);
+    check(await page.evaluate(() => correct("Q", "A", 1e9).text === "A"), "and the page goes on");
+}
+
+// Firefox, where it is: the same bytes, no error.
+async function firefox(rows) {
+    const path = process.env.FIREFOX ?? ["/usr/bin/firefox-esr", "/usr/bin/firefox"].find(existsSync);
+    if (!path) return console.log("page: no Firefox here");
+    const browser = await puppeteer.launch({ browser: "firefox", executablePath: path, headless: true });
+    try {
+        const page = await browser.newPage();
+        page.on("console", message => check(message.type() !== "error", "Firefox: an error on the console", message.text()));
+        page.on("pageerror", error => check(false, "Firefox: an error in the page", error.message));
+        await page.goto(pathToFileURL(PAGE).href);
+        await page.waitForFunction(() => now !== null, { timeout: 60_000 });
+        await sameAsNative(page, rows, 0, true);
+    } finally { await browser.close(); }
+}
+
 const browser = await puppeteer.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
 try {
     const began = performance.now();
@@ -188,13 +239,16 @@ try {
     await decisions(page, exam.slice(0, 60));
     const controls = await tabReaches(page);
     await handled(page);
+    await quotations(page);
+    await survives(page);
+    await firefox(exam.slice(0, 40));
     for (const [name, look] of Object.entries({ light: {}, dark: { scheme: "dark" }, phone: { width: 360, height: 740 } })) {
         const shown = await open(browser, look);
         for (let i = 0; i < await shown.$$eval("#examples button", all => all.length); i++) {
-            await shown.evaluate(i => document.querySelectorAll("#examples button")[i].click(), i);
+            await shown.click(`#examples button:nth-child(${i + 1})`);
             if (i % 4 === 1) await accessible(shown, name);
         }
-        await shown.evaluate(() => document.querySelectorAll("#examples button")[4].click());
+        await shown.click("#examples button:nth-child(5)");
         await new Promise(done => setTimeout(done, 1500));
         check(await shown.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${name}: nothing is wider than the window`);
         const jumps = await shown.evaluate(() => window.jumps);

@@ -66,7 +66,8 @@ function call(name, texts, ...more) {
         const ids = (p, from, to) => memory(Int32Array, p, to).slice(from);
         const end = memory(Uint8Array).indexOf(0, reason);
         at.forEach(wasm.free);
-        return { text: string(memory(Uint8Array, text, n_text)), passes, copied,
+        const y = string(memory(Uint8Array, text, n_text));
+        return { text: y, action: y === texts[1] ? "copy" : "correct", passes, copied,
                  reason: reason ? string(memory(Uint8Array, reason, end - reason)) : "",
                  condition: ids(y_o, 0, n_condition), draft: ids(y_o, n_condition, n_y_o),
                  written: ids(written, 0, n_written) };
@@ -76,10 +77,7 @@ function call(name, texts, ...more) {
     }
 }
 
-function correct(x, y, keep) {
-    const r = call("page_correct", [x, y], keep);
-    return { ...r, action: r.text === y ? "copy" : "correct" };
-}
+const correct = (x, y, keep) => call("page_correct", [x, y], keep);
 
 function answer(x) {
     if (!shape.upstream) load(true);
@@ -359,9 +357,8 @@ function drawHeads() {
 
 $("form").addEventListener("submit", event => { event.preventDefault(); run(); });
 for (const id of ["x", "y"]) $(id).addEventListener("keydown", event => {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-    event.preventDefault();
-    run();
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing)
+        event.preventDefault(), run();
 });
 $("examples").addEventListener("click", ({ target: { dataset: { x, y } } }) => {
     if (x === undefined) return;
