@@ -16,8 +16,10 @@ FLAGS = """--target=wasm32-wasi -mexec-model=reactor -msimd128 -O3 -std=c11
     -Wl,--stack-first,-z,stack-size=1048576,--gc-sections,-s,--export=malloc,--export=free"""
 
 
-def stop(message):
-    sys.exit("page: " + message)
+def stop(message, status=1):
+    """Status 2: a tool is missing."""
+    print("page: " + message, file=sys.stderr)
+    sys.exit(status)
 
 
 def read(path, mode="r"):
@@ -33,7 +35,7 @@ def read(path, mode="r"):
 def compile_wasm():
     clang = os.environ.get("WASM_CC", "clang")
     if not shutil.which(clang):
-        stop("%s is not there; %s" % (clang, PACKAGES))
+        stop("%s is not there; %s" % (clang, PACKAGES), 2)
     with tempfile.TemporaryDirectory() as tmp:
         probe, out = os.path.join(tmp, "probe.c"), os.path.join(tmp, "page.wasm")
         with open(probe, "w") as f:
@@ -42,9 +44,10 @@ def compile_wasm():
             done = subprocess.run([clang, *FLAGS.split(), source, "-o", out, "-lm"],
                                   stderr=subprocess.PIPE, text=True)
             sys.stderr.write(done.stderr)
+            if done.returncode and source == probe:
+                stop("%s cannot build for WASI; %s" % (clang, PACKAGES), 2)
             if done.returncode:
-                stop("%s cannot build for WASI; %s" % (clang, PACKAGES) if source == probe else
-                     source + " does not compile")
+                stop(source + " does not compile")
         return read(out, "rb")
 
 

@@ -103,8 +103,7 @@ const attention = (k, t) => memory(Float32Array,
 
 // ---- What generate() did, told from what it wrote. tests/page.mjs holds this to its counts.
 
-const FIRST = 16, AGAIN = 8, MOST = 64;
-
+const FIRST = 16, AGAIN = 8, MOST = 64;         // guesses in a pass
 function resume(draft, out, from) {
     for (let n = 3; n >= 2; n--)
         for (const first of n <= out.length ? [from, 0] : [])
@@ -119,11 +118,8 @@ function trace({ condition, draft, written }) {
     let at = 0, block = FIRST, pass = 0, i = 0, guesses = 0, right = false;
     return Array.from(written, (id, t) => {
         const first = !right;
-        if (first) {
-            guesses = at < 0 ? 0 : Math.min(n - at, block, room - t);
-            i = 0;
-            pass++;
-        }
+        if (first) i = 0, pass++;
+        if (first) guesses = at < 0 ? 0 : Math.min(n - at, block, room - t);
         const place = at < 0 ? -1 : at + i, theirs = place < 0 ? -1 : draft[place];
         const [p, q] = logP(t, id, theirs).map(Math.exp), same = id === theirs;
         right = same && i < guesses;
@@ -227,7 +223,7 @@ function run() {
         now = { r, y, tokens, cells: cells(tokens), gain: tokens.length ? gain(r) : 0 };
         now.differs = tokens.length > 0 && tokens.map(token => token.id).join() !== r.draft.join();
         showTokens();
-        showVerdict();
+        showVerdict(now.cells.length ? arrival(now.cells.at(-1)) : 0);
         showWeighing();
         findCopyingHead();
         const own = now.cells.findIndex(cell => cell.kind === "new");
@@ -244,6 +240,8 @@ function showTokens() {
         : cellAt.has(t) ? option(now.cells[cellAt.get(t)], cellAt.get(t)) : []));
 }
 
+const arrival = token => 250 * (token.pass - 1) + 15 * token.t;         // milliseconds
+
 // A token as an option; what is drawn for the eye alone is said in hidden words for the ear.
 function option(cell, i) {
     const word = text => make("span", { class: "hidden" }, text);
@@ -252,15 +250,15 @@ function option(cell, i) {
         ? [word(" percent; the draft: "), `${name(cell.theirs)} ${percent(cell.q)}`] : [];
     const element = make("span", { role: "option", id: `token-${i}`, "aria-selected": false,
             class: `arrive ${cell.kind} ${cell.first ? "pass" : ""}`,
-            style: `--delay: ${250 * (cell.pass - 1) + 15 * cell.t}ms` },
+            style: `--delay: ${arrival(cell)}ms` },
         make("b", {}, cell.text), word(kind), make("small", {}, percent(cell.p)),
         make("small", {}, ...draft), word(" percent"));
     element.addEventListener("pointerover", () => choose(i));
     return cell.element = element;
 }
 
-// The correction as text, for the eye (ins, del) and for the ear.
-function showVerdict() {
+// The correction as text, for the eye (ins, del; after the last token has come) and for the ear.
+function showVerdict(delay) {
     const { r, y, tokens } = now, copied = r.action === "copy", runs = [];
     say("verdict", copied ? "Copied." : "Corrected.");
     say("reason", r.reason ? `Because: ${r.reason}.` : !copied || !now.differs ? ""
@@ -273,7 +271,8 @@ function showVerdict() {
     }
     for (const run of runs) run.text = string(run.bytes);
     if (!copied && runs.length) runs[0].text = runs[0].text.trimStart();
-    $("text").replaceChildren(...runs.map(({ tag, text }) => make(tag, {}, text)));
+    const style = { class: "arrive", style: `--delay: ${delay}ms` };
+    $("text").replaceChildren(...runs.map(({ tag, text }) => make(tag, style, text)));
     const mark = { del: "deleted:", ins: "inserted:", span: "" }, n = tokens.length;
     say("spoken", `${$("verdict").textContent} ${$("reason").textContent} `
         + runs.map(({ tag, text }) => `${mark[tag]} ${text.slice(0, 2000)}`).join("; "));
@@ -376,7 +375,7 @@ $("ask").addEventListener("click", () => {
 $("keep").addEventListener("input", () => {
     if (!now) return;
     Object.assign(now.r, correct($("x").value, now.y, keep()));
-    showVerdict();
+    showVerdict(0);
     showWeighing();
 });
 $("tokens").addEventListener("keydown", event => {
