@@ -52,6 +52,7 @@ diff:                                         ## the one line between SFT and Al
 	@tests/one_line.sh
 
 page:                                         ## build/page.html: the lecture and the live Aligner, one file for a browser
+	@command -v python3 >/dev/null || { echo "page: python3 is not there; it puts the page together" >&2; exit 2; }
 	@python3 docs/page.py $(B)
 
 docs:                                         ## pages and plots of the experiments from their numbers (docs/results)

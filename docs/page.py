@@ -207,15 +207,12 @@ def curve(stage):
 
 
 def examination():
-    """[(split, [(H, % good before, % good after)])]: the one place that knows the judge's JSON."""
-    names = ("speakers", "upstream-small", "upstream")
-    judge = ["build/world", "judge", "--json", "--train", BUILD + "/data/train.jsonl"]
-    judge += ["%s/exam/%s.jsonl" % (BUILD, name) for name in names]
-    done = subprocess.run(judge, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        stop("build/world judge failed")
-    return [(split, [(h, s[h]["before"], s[h]["after"]) for h in ("helpful", "harmless", "honest")])
-            for split, s in json.loads(done.stdout)["split"].items()]
+    """[(split, [(H, % good before, % good after)])] of train.sh's exam/table.json: its one reader."""
+    table = json.loads(read(BUILD + "/exam/table.json"))
+    share = lambda sums, h, when: 100 * sums["%s_%s" % (h, when)] / sums["answers"]
+    return [(name[6:], [(h, share(sums, h, "before"), share(sums, h, "after"))
+                        for h in ("helpful", "harmless", "honest")])
+            for name, sums in table.items() if name.startswith("split/") and sums["answers"]]
 
 
 def bars():
