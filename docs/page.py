@@ -180,7 +180,7 @@ def curve(stage):
     last, mean, points, limits, out = int(rows[-1]["step"]), None, [], [], ""
     x = lambda step: 40 + 300 * step / last
     for row in rows:
-        step, loss, bound = int(row["step"]), float(row["loss"]), int(row.get("bound") or 0)
+        step, loss, bound = int(row["step"]), float(row["loss"]), int(row.get("longest") or 0)
         mean = loss if mean is None else 0.98 * mean + 0.02 * loss
         points.append((step, mean))
         if bound and (not limits or limits[-1][1] != bound):
@@ -256,7 +256,7 @@ def examples():
         ("a notice, read well", row("notices", "copy")),
         ("nobody knows", row("unknowable", "honest")),
         ("a real model's answer", lambda r: r["upstream"] == "upstream" and not copied(r)),
-        ("a trouble", lambda r: r["split"] == "people" and copied(r)),
+        ("a trouble", lambda r: r["kind"] == "troubles" and copied(r)),
         ("another script", pasted("[\u3000-\u9fff]")), ("code", pasted("[{}=]")),
         ("it misses one", lambda r: bad(r) and copied(r)),
         ("it spoils one", lambda r: good(r) and not copied(r))]
