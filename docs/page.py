@@ -180,11 +180,11 @@ def curve(stage):
     last, mean, points, limits, out = int(rows[-1]["step"]), None, [], [], ""
     x = lambda step: 40 + 300 * step / last
     for row in rows:
-        step, loss, bound = int(row["step"]), float(row["loss"]), int(row.get("longest") or 0)
+        step, loss, most = int(row["step"]), float(row["loss"]), int(row["longest"]) or "all"
         mean = loss if mean is None else 0.98 * mean + 0.02 * loss
         points.append((step, mean))
-        if bound and (not limits or limits[-1][1] != bound):
-            limits.append((step, bound))
+        if most != (limits[-1][1] if limits else "all"):
+            limits.append((step, most))
     low = math.floor(math.log10(max(min(mean for _, mean in points), 1e-6)))
     y = lambda loss: 20 + 170 * (1 - math.log10(loss)) / (1 - low)
     for loss in (10.0 ** power for power in range(1, low - 1, -1)):
@@ -192,17 +192,17 @@ def curve(stage):
         out += '<text x="34" y="%.1f" text-anchor="end">%g</text>' % (y(loss) + 4, loss)
     for step in 0, last // 2, last:
         out += '<text x="%.1f" y="206" text-anchor="middle">%d</text>' % (x(step), step)
-    for i, (step, bound) in enumerate(limits):
+    for i, (step, most) in enumerate(limits):
         out += '<line class="bound" x1="%.1f" x2="%.1f" y1="20" y2="190"/>' % (x(step), x(step))
-        out += '<text class="bound" x="%.1f" y="%d" text-anchor="middle">%d</text>' % (
-            x(step), 8 + i % 2 * 10, bound)
+        out += '<text class="bound" x="%.1f" y="%d" text-anchor="middle">%s</text>' % (
+            x(step), 8 + i % 2 * 10, most)
     places = ["%.1f %.1f" % (x(step), y(max(mean, 10.0 ** low))) for step, mean in points]
     out += '<path class="loss" d="M%s"/>' % "L".join(places[::len(places) // 400 + 1])
     said = "The loss per token falls from %.2f to %.3f in %d steps." % (
         float(rows[0]["loss"]), mean, last)
     if limits:
         said += " Dotted: the longest target in tokens, " + ", ".join(
-            "%d from step %d" % (bound, step) for step, bound in limits) + "."
+            "%s from step %d" % (most, step) for step, most in limits) + "."
     return figure(out, 215, said)
 
 
