@@ -83,23 +83,28 @@ const exam = ["speakers", "upstream-small", "upstream"].flatMap(name => {
 
 const odd = [["", ""], ["What is this?", ""], ["", "The capital of Spain is London."], [" ", " "], ["\n\n", "\n"],
     ["a".repeat(100_000), "b"], ["What?", "no ".repeat(34_000)], ["What?", "x".repeat(700)], ["Q", "word ".repeat(300)],
-    ["bell \x07 and escape \x1b[31m", "nul \0 and delete \x7f"], ["Tab\there", "one\r\ntwo\rthree\n"], ["\u0085\u009b", "\u202eright to left"],
-    ["你叫什么名字?", "我叫小明。"], ["Как тебя зовут?", "Меня зовут Анна."], ["ما اسمك؟", "اسمي ليلى."], ["👋🏽?", "👨‍👩‍👧‍👦 🇩🇪"], ["e\u0301", "caf\u00e9"],
+    ["bell \x07 and escape \x1b[31m", "nul \0 and delete \x7f"], ["Tab\there", "one\r\ntwo\rthree\n"],
+    ["\u0085\u009b", "\u202eright to left"],
+    ["你叫什么名字?", "我叫小明。"], ["Как тебя зовут?", "Меня зовут Анна."], ["ما اسمك؟", "اسمي ليلى."],
+    ["👋🏽?", "👨‍👩‍👧‍👦 🇩🇪"], ["e\u0301", "caf\u00e9"],
     ["{question}{answer}", "##Question: {answer}\n##Correction:"], ["<s>", "</s>"], ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>"],
 ].map(([question, answer]) => ({ question, answer }));
 
 async function sameAsNative(page, rows, keep, counted) {
     const theirs = await page.evaluate((rows, keep) => rows.map(({ question, answer }) => {
         const r = correct(question, answer, keep), tokens = r.written.length ? trace(r) : [];
-        return { text: r.text, reason: r.reason, action: r.action, passes: r.passes, copied: r.copied, tokens: tokens.filter(t => t.id !== 2).length,
-                 told: [tokens.at(-1)?.pass ?? 0, tokens.filter(t => t.kind === "copied").length], ended: tokens.at(-1)?.id === 2 };
+        return { text: r.text, reason: r.reason, action: r.action, passes: r.passes, copied: r.copied,
+                 tokens: tokens.filter(t => t.id !== 2).length, ended: tokens.at(-1)?.id === 2,
+                 told: [tokens.at(-1)?.pass ?? 0, tokens.filter(t => t.kind === "copied").length] };
     }), rows, keep);
     const ours = native(rows, keep);
     rows.forEach((row, i) => {
-        const a = ours.rows[i], b = theirs[i];
+        const a = ours.rows[i], b = theirs[i], what = JSON.stringify(row).slice(0, 120);
         const same = a.correction === b.text && a.action === b.action && (a.reason ?? "") === b.reason;
-        check(same, `${JSON.stringify(row).slice(0, 120)} with --keep ${keep}`, JSON.stringify([a.correction.slice(0, 200), a.reason, b.text.slice(0, 200), b.reason]));
-        check(b.told[0] === b.passes && b.told[1] === b.copied || !b.ended, `the passes of ${JSON.stringify(row).slice(0, 120)}`, JSON.stringify([b.told, b.passes, b.copied]));
+        check(same, `${what} with --keep ${keep}`,
+              JSON.stringify([a.correction.slice(0, 200), a.reason, b.text.slice(0, 200), b.reason]));
+        check(b.told[0] === b.passes && b.told[1] === b.copied || !b.ended, `the passes of ${what}`,
+              JSON.stringify([b.told, b.passes, b.copied]));
     });
     if (!counted) return;
     for (const key of ["tokens", "copied", "passes"]) {
@@ -120,7 +125,8 @@ async function tabReaches(page) {
     await page.evaluate(() => { document.activeElement.blur(); window.scrollTo(0, 0); });
     for (let i = 0; i < limit; i++) {
         await page.keyboard.press("Tab");
-        reached.add(await page.evaluate(() => document.activeElement.type === "radio" ? "radio" : document.activeElement.dataset.control));
+        reached.add(await page.evaluate(() =>
+            document.activeElement.type === "radio" ? "radio" : document.activeElement.dataset.control));
     }
     const missing = [...new Set(wanted)].filter(control => !reached.has(control));
     check(missing.length === 0, "controls that Tab does not reach", missing.join(" "));
@@ -139,14 +145,20 @@ async function accessible(page, where) {
 // ---- the keyboard at work: the arrow keys choose tokens and heads, Enter corrects, the slider holds back
 
 async function handled(page) {
-    await page.evaluate(() => { $("x").value = "Which city is the capital of Spain?"; $("y").value = ""; $("y").focus(); });
+    await page.evaluate(() => {
+        $("x").value = "Which city is the capital of Spain?";
+        $("y").value = "";
+        $("y").focus();
+    });
     await page.keyboard.type("The capital of Spain is London.");
     await page.keyboard.press("Enter");
-    const state = () => page.evaluate(() => ({ at: now.at, head: now.head, spoken: $("spoken").textContent, text: $("text").innerHTML,
-        looked: $("looked").textContent, active: $("tokens").getAttribute("aria-activedescendant"), verdict: $("verdict").textContent }));
+    const state = () => page.evaluate(() => ({ at: now.at, head: now.head, looked: $("looked").textContent,
+        spoken: $("spoken").textContent, text: $("text").innerHTML, verdict: $("verdict").textContent,
+        active: $("tokens").getAttribute("aria-activedescendant") }));
     const first = await state();
     check(/^(Copied|Corrected)\. /.test(first.spoken), "the verdict is announced", first.spoken);
-    if (first.verdict === "Corrected.") check(/deleted: .*inserted: /.test(first.spoken) && /<del.*<ins/.test(first.text), "marks are announced", first.spoken);
+    const marked = /deleted: .*inserted: /.test(first.spoken) && /<del.*<ins/.test(first.text);
+    check(marked || first.verdict === "Copied.", "marks are announced", first.spoken);
     await page.focus("#tokens");
     await page.keyboard.press("Home");
     await page.keyboard.press("ArrowRight");
@@ -156,14 +168,20 @@ async function handled(page) {
     await page.keyboard.press("ArrowUp");
     const third = await state();
     check(third.head !== second.head && third.looked !== second.looked, "arrow keys choose a head", third.looked);
-    const weights = await page.evaluate(() => { let worst = 0; for (let k = 0; k < shape.layers * shape.heads; k++)
-        for (let t = 0; t < now.r.condition.length + now.r.written.length - 1; t++) worst = Math.max(worst, Math.abs(1 - sum(attention(k, t), p => p))); return worst; });
+    const weights = await page.evaluate(() => {
+        let worst = 0;
+        for (let k = 0; k < shape.layers * shape.heads; k++)
+            for (let t = 0; t < now.r.condition.length + now.r.written.length - 1; t++)
+                worst = Math.max(worst, Math.abs(1 - sum(attention(k, t), p => p)));
+        return worst;
+    });
     check(weights < 1e-5, "the weights of a head add up to 1", weights);
     await page.focus("#keep");
     await page.keyboard.press("End");
     const most = await state();
     const gain = await page.evaluate(() => [now.gain, keep()]);
-    check(gain[0] >= gain[1] ? most.verdict === first.verdict : most.verdict === "Copied.", "--keep holds back", `${most.verdict} at ${gain}`);
+    const right = gain[0] >= gain[1] ? first.verdict : "Copied.";
+    check(most.verdict === right, "--keep holds back", `${most.verdict} at ${gain}`);
     await page.keyboard.press("Home");
     await page.click("#ask");
     check(await page.evaluate(() => $("y").value.length > 0 && now !== null), "the upstream model answers");
@@ -173,9 +191,9 @@ async function handled(page) {
 async function decisions(page, rows) {
     const wrong = await page.evaluate(rows => rows.filter(({ question, answer }) => {
         const r = correct(question, answer, 0), difference = gain(r);
-        if (r.action === "copy" || r.reason || Math.abs(difference) > 50) return false;
-        return [0.01, -0.01].some(d => correct(question, answer, difference + d).action !== (d > 0 || difference + d < 0 && r.action === "copy" ? "copy" : "correct"))
-            && difference > 0.02;
+        if (r.action === "copy" || r.reason || difference < 0.02) return false;
+        const action = keep => correct(question, answer, keep).action;
+        return action(difference + 0.01) !== "copy" || action(difference - 0.01) !== "correct";
     }), rows);
     check(wrong.length === 0, "the log ratio is what --keep compares", JSON.stringify(wrong[0]));
 }
@@ -188,15 +206,15 @@ async function quotations(page) {
     check(quoted.length >= 6, "six quotations", quoted.length);
     for (const [label, text] of quoted) {
         const diff = label.startsWith("the one line"), names = label.match(/(\w+) and (\w+)/)?.slice(1);
-        const texts = diff ? names.map((name, i) => text.split("\n").filter(line => line[0] !== "-+"[1 - i])
-            .map(line => line.slice(1)).join("\n").replace("OBJECTIVE(", name + "(")) : [text];
+        const side = i => text.split("\n").filter(line => line[0] !== "-+"[1 - i]).map(line => line.slice(1)).join("\n");
+        const texts = diff ? names.map((name, i) => side(i).replace("OBJECTIVE(", name + "(")) : [text];
         for (const part of texts) check(source.includes(part), `aligner.c has the lines of ${label}`, part);
     }
     for (const href of await page.$$eval("a[href]", all => all.map(a => a.getAttribute("href")))) {
         const [path, anchor] = href.split("#");
         const ids = path === "" ? await page.$$eval("[id]", all => all.map(e => e.id))
-            : readFileSync(here("docs/" + path.replace("../docs/", "")), "utf8").split("\n").filter(line => line.startsWith("#"))
-                .map(line => line.replace(/^#+ /, "").toLowerCase().replace(/[^\w -]/g, "").replaceAll(" ", "-"));
+            : readFileSync(here("docs/" + path.replace("../docs/", "")), "utf8").split("\n")
+                .filter(line => line.startsWith("#")).map(line => line.replace(/^#+ /, "").toLowerCase().replace(/[^\w -]/g, "").replaceAll(" ", "-"));
         check(ids.includes(anchor), `the link ${href} leads somewhere`);
     }
 }
@@ -250,13 +268,15 @@ try {
         }
         await shown.click("#examples button:nth-child(5)");
         await new Promise(done => setTimeout(done, 1500));
-        check(await shown.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${name}: nothing is wider than the window`);
+        const fits = await shown.evaluate(() => document.documentElement.scrollWidth <= innerWidth);
+        check(fits, `${name}: nothing is wider than the window`);
         const jumps = await shown.evaluate(() => window.jumps);
         check(jumps < 0.02, `${name}: the layout jumps`, jumps);
         await shown.screenshot({ path: here(`${BUILD}/page-${name}.png`), fullPage: true });
         await shown.close();
     }
-    console.log(`page: ${exam.length} rows and ${odd.length} odd ones, ${controls} controls, ${(performance.now() - began).toFixed(0)} ms`);
+    const s = (performance.now() - began) / 1000;
+    console.log(`page: ${exam.length} rows and ${odd.length} odd ones, ${controls} controls, ${s.toFixed(0)} s`);
 } finally {
     await browser.close();
 }
