@@ -1,7 +1,10 @@
-/* page.c: what script.js calls. aligner.c is included as it is. It reads its models from memory:
-   a page has no files, so fopen() gets a stand-in before aligner.c names it. */
+/* page.c: what script.js calls. aligner.c is included as it is. A page has no signals and no files:
+   both get stand-ins before aligner.c names them, and models are read from memory. */
 #include <signal.h>
 #include <stdio.h>
+struct sigaction { void (*sa_handler)(int); int sa_flags; };
+#define SA_RESTART 0
+#define sigaction(number, action, old) ((void)(number), (void)(action), (void)(old))
 static struct { char *bytes; size_t n; } file;                  // the one file there is to open
 #define fopen(path, mode) fmemopen(file.bytes, file.n, "rb")
 #include "../../aligner.c"
@@ -21,8 +24,7 @@ const Config *EXPORT(page_config)(void) { return &m.c; }
 double EXPORT(page_keep)(void) { return m.keep; }
 
 void EXPORT(page_load)(bool other, char *bytes, int n) {
-    file.bytes = bytes;
-    file.n = (size_t)n;
+    file.bytes = bytes, file.n = (size_t)n;
     model_load(other ? &upstream : &m, other ? "the upstream model" : "the Aligner");
     generator_init(other ? &pi : &mu, other ? &upstream : &m, (Decoding){ .top_p = 1 });
 }
@@ -38,8 +40,7 @@ const Buf *EXPORT(page_piece)(int id) {
 // y_o ~ pi(. | x), greedily: the right factor of Eq. (2).
 const void *EXPORT(page_answer)(const char *x, int n) {
     result.reason = answer(&pi, (Text){ x, (size_t)n }, &y);
-    result.text = y.s;
-    result.n_text = (int)y.n;
+    result.text = y.s, result.n_text = (int)y.n;
     return &result;
 }
 
@@ -64,8 +65,7 @@ const void *EXPORT(page_correct)(const char *x, int n_x, const char *answer, int
     Triple t = { .x = { x, (size_t)n_x }, .y_o = { answer, (size_t)n } };
     mu.how.keep = keep;
     result.reason = correct(&mu, t.x, t.y_o, &y);
-    result.text = y.s;
-    result.n_text = (int)y.n;
+    result.text = y.s, result.n_text = (int)y.n;
     free(y_o.ids);
     y_o = warmup(&m, t);
     written.n = 0;
