@@ -51,6 +51,10 @@ scaling: $(B)/aligner                         ## step time and memory against co
 diff:                                         ## the one line between SFT and Aligner
 	@tests/one_line.sh
 
+page:                                         ## build/page.html: the lecture and the live Aligner, one file for a browser
+	@command -v python3 >/dev/null || { echo "page: python3 is not there; it puts the page together" >&2; exit 2; }
+	@python3 docs/page.py $(B)
+
 docs:                                         ## pages and plots of the experiments from their numbers (docs/results)
 	@tests/results.sh
 
@@ -63,4 +67,4 @@ clean:                                        ## removes build/
 help:                                         ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
 
-.PHONY: all tests test portable asan bench scaling diff docs loc clean help
+.PHONY: all tests test portable asan bench scaling diff page docs loc clean help
