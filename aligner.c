@@ -2478,7 +2478,8 @@ static void read_header(File *f, uint64_t n, Header *h) {
         CHECK(type != T_STRING || !memchr(value.s, 0, value.n), "%s: %s has a zero byte in it", f->path,
               FIELD[i].key);
         void *to = (char *)h + FIELD[i].at;
-        if (type_size(type)) memcpy(to, value.s, value.n);
+        if (type == T_BOOL) *(bool *)to = *value.s != 0;        // a byte 2 would be no bool
+        else if (type_size(type)) memcpy(to, value.s, value.n);
         else *(Text *)to = value;
         CHECK(type != T_U32 || *(int *)to >= 0, "%s: %s is %u, which is too large", f->path, FIELD[i].key,
               *(unsigned *)to);
