@@ -3079,7 +3079,8 @@ static void forget_used(Objects *o) {
 // reading goes on after it.
 static void report_broken(Objects *o, const Walk *w) {
     Text rest = rest_of(contents(&o->text), o->at);
-    size_t line_n = strcspn(rest.s, "\n"), column = 1;
+    const char *newline = memchr(rest.s, '\n', rest.n);         // not strcspn: a line may hold a zero
+    size_t line_n = newline ? (size_t)(newline - rest.s) : rest.n, column = 1;
     long line = o->line;
     for (const char *p = rest.s; p < w->p; p++) line += *p == '\n';
     for (const char *p = w->p; p > o->text.s && p[-1] != '\n'; p--) column++;
