@@ -2989,6 +2989,7 @@ typedef struct {
     Buf text;                           // lines that are not used up
     size_t at;                          // how far they are
     long line;                          // of text.s + at
+    size_t line_at;                     // where that line begins
     bool started, array, between;       // between two objects of an array: a comma is due
     Text object;                        // the last object, or if it is broken its first line
     bool broken;
@@ -3041,7 +3042,11 @@ static bool more_text(Objects *o) {
 }
 
 static void advance(Objects *o, size_t to) {
-    for (; o->at < to; o->at++) o->line += o->text.s[o->at] == '\n';
+    for (; o->at < to; o->at++) {
+        if (o->text.s[o->at] != '\n') continue;
+        o->line++;
+        o->line_at = o->at + 1;
+    }
 }
 
 // Goes to where the next object should begin; false at the end of the file.
@@ -3061,18 +3066,19 @@ static bool find_object(Objects *o) {
             o->at++;
             continue;
         }
-        o->text.n = o->at = 0;
+        o->text.n = o->at = o->line_at = 0;
         if (!more_text(o)) return false;
     }
 }
 
 // Forgets what is used up, to the beginning of the line.
 static void forget_used(Objects *o) {
-    size_t begin = o->at;
-    while (begin && o->text.s[begin - 1] != '\n') begin--;
+    const size_t begin = o->line_at;
+    if (!begin) return;
     memmove(o->text.s, o->text.s + begin, o->text.n + 1 - begin);
     o->text.n -= begin;
     o->at -= begin;
+    o->line_at = 0;
 }
 
 // Says where and why the object at o->at is broken. o->object becomes the line that it begins on, and
