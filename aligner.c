@@ -3120,7 +3120,7 @@ static enum Status read_object(Objects *o) {
 }
 
 // The next object for programs that stop at the first broken one.
-static inline bool next_object(Objects *o, Text *object) {
+static inline bool __attribute__((unused)) next_object(Objects *o, Text *object) {
     enum Status status = read_object(o);
     CHECK(status != ROW_BAD, "%s: %s", o->path, o->reason);
     *object = o->object;
