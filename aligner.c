@@ -3688,7 +3688,7 @@ static void show_diff(FILE *f, Text y_o, Text y_c, bool color) {
         show_words(f, a, i0, i, -1, color);
         show_words(f, b, j0, j, +1, color);
         if (i < n && j < m) {
-            show_words(f, b, j, j + 1, 0, color);
+            show_words(f, a[i].blank > b[j].blank ? a + i : b + j, 0, 1, 0, color);
             i++;
             j++;
         }
