@@ -2955,7 +2955,7 @@ static void json_put(Buf *out, Text t) {
     for (size_t n; t.n; t = rest_of(t, n ? n : 1)) {
         const char c = *t.s;
         n = utf8_length(t);
-        snprintf(code, sizeof code, c == '\n' ? "\\n" : c == '"' || c == '\\' ? "\\%c" : "\\u%04x", c);
+        snprintf(code, sizeof code, c == '\n' ? "\\n" : c == '"' || c == '\\' ? "\\%c" : "\\u%04x", (uint8_t)c);
         if (!n) buf_puts(out, "\\ufffd");
         else if (is_control(c) || c == '"' || c == '\\') buf_puts(out, code);
         else buf_add(out, t.s, n);
