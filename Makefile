@@ -9,7 +9,7 @@ NATIVE := $(call probe,-march=native)
 OPENMP := $(call probe,-fopenmp)
 CFLAGS  = $(BASE) $(NATIVE) $(OPENMP)
 B       = build
-TESTS   = $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/world.c tests/fuzz.c tests/bench_gguf.c,$(wildcard tests/*.c)))
+TESTS   = $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/world.c tests/fuzz.c tests/lab.c,$(wildcard tests/*.c)))
 SANITIZE = -g -O1 -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
 
 all: $(B)/aligner $(B)/world
@@ -26,11 +26,13 @@ $(B)/tests/%: tests/%.c $(wildcard tests/*.h) aligner.c Makefile
 	@mkdir -p $(B)/tests
 	$(CC) $(CFLAGS) -Wno-unused-function -DALIGNER_NO_MAIN $< -o $@ -lm
 
-$(B)/bench_gguf: tests/bench_gguf.c tests/test.h aligner.c Makefile
+$(B)/lab: tests/lab.c aligner.c Makefile
 	@mkdir -p $(B)
 	$(CC) $(CFLAGS) -Wno-unused-function -DALIGNER_NO_MAIN $< -o $@ -lm
 
-tests: $(B)/aligner $(B)/world $(TESTS)
+$(B)/tests/lab_test: tests/lab.c
+
+tests: $(B)/aligner $(B)/lab $(B)/world $(TESTS)
 
 test:                                         ## all that can be proved offline; closes with "N passed, N failed"
 	@$(MAKE) --no-print-directory -j 2 tests
@@ -42,11 +44,11 @@ portable:                                     ## builds without vector intrinsic
 asan:                                         ## the tests under the address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory B=build/asan OPENMP= NATIVE="$(NATIVE) $(SANITIZE) -DPROBE=1048576" CHECKED="$(SANITIZE)" test
 
-bench: $(B)/aligner $(B)/bench_gguf           ## speed beside its limits and, where installed, PyTorch and llama.cpp (5 min)
+bench: $(B)/lab                               ## speed beside its limits and, where installed, PyTorch and llama.cpp (5 min)
 	@B=$(B) tests/bench.sh
 
-scaling: $(B)/aligner                         ## step time and memory against context, width and rows a batch (2 min)
-	@B=$(B) tests/scaling.sh
+scaling: $(B)/lab                             ## step time and memory against context, width and rows a batch (2 min)
+	@B=$(B) tests/bench.sh scaling
 
 diff:                                         ## the one line between SFT and Aligner
 	@tests/one_line.sh
