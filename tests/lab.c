@@ -1234,7 +1234,7 @@ static float fma_loop(long n) {
     Vector r[CHAINS], x = 0.999f - (Vector){ 0 }, y = 0.001f - (Vector){ 0 };
     for (int i = 0; i < CHAINS; i++) r[i] = (float)i - (Vector){ 0 };   // distinct, or one would do
     while (n--) {
-        #pragma GCC unroll 12
+        UNROLL
         for (int i = 0; i < CHAINS; i++) r[i] = FMA(r[i], x, y);
     }
     for (int i = 1; i < CHAINS; i++) r[0] = r[0] + r[i];
