@@ -193,11 +193,16 @@ def good(line, *more, **how):
 
 
 def one_message(what, r, code, *patterns):
-    """The contract of a failure: this exit code, and one line on stderr that says all of this."""
-    ok(f"{what}: exit {code}", r.code == code, r.about())
-    ok(f"{what}: one line of message", r.err.count("\n") == 1 and r.err[-1] == "\n", r.about())
-    for pattern in patterns:
-        ok(f"{what}: the message says {pattern}", re.search(pattern, r.err), r.err)
+    """The contract of a failure: this exit code, and one line on stderr that says all of this.
+
+    A line before it may count the rows that were skipped.
+    """
+    lines = r.err.splitlines(keepends=True)
+    lines = lines[1:] if lines and "skipped" in lines[0] else lines
+    if ok(f"{what}: exit {code}", r.code == code, r.about()) and \
+            ok(f"{what}: one line of message", len(lines) == 1 and lines[0][-1] == "\n", r.about()):
+        for pattern in patterns:
+            ok(f"{what}: the message says {pattern}", re.search(pattern, r.err), r.err)
     return r
 
 
@@ -207,7 +212,7 @@ def refused(line, *patterns, **how):
 
 def usage(line, *patterns):
     r = one_message(shown(line), run(line), 2, "--help", *patterns)
-    ok(f"{shown(line)}: nothing on stdout", r.out == "", r.out)
+    ok(f"{shown(line)}: nothing on stdout", r.code != 2 or r.out == "", r.out)
 
 
 # --- GGUF, written by hand
@@ -376,7 +381,8 @@ def fault_01():
         "tokenizer.ggml.add_eos_token": (BOOL, True)}
     for key, v in bad.items():
         with_keys("x.gguf", **{key: v})
-        r = one_message(key, run("sample @x.gguf"), 1, re.escape(key))
+        name = key.split(".")[-1] + ("|begin with <s>" if "add_" in key else "")
+        r = one_message(key, run("sample @x.gguf"), 1, name)
         ok(f"{key}: nothing on stdout", r.out == "", r.out)
     with_keys("x.gguf", llama__rope__scaling__type=(STRING, "linear"),
               llama__rope__scaling__factor=(F32, 4.0))
@@ -486,6 +492,7 @@ def fault_06():
                  "train aligner --init @x.gguf --data @rows.jsonl --steps 2 --out @y.gguf"):
         r = good(line)
         ok(f"{shown(line)}: {r.peak:.0f} MB", SANITIZED or r.peak < 64)
+    remove("x.gguf", "y.gguf", "y.gguf.state")
 
 
 # --- rows 7 to 17: training
@@ -503,6 +510,9 @@ def fault_07():
     ok("nothing was left behind", os.listdir(path("folder")) == [])
     ok("no model was made", read("z.gguf") is None and read("y.gguf") is None)
     remove("never", "folder", "z.gguf.state")
+
+
+SAME = "both input and output|two outputs"
 
 
 def fault_08():
@@ -527,16 +537,16 @@ def fault_08():
             write("d", ROWS)
             os.symlink(path("d"), path("soft"))
             os.link(path("d"), path("hard"))
-            kept(line, "d", "same file")
+            kept(line, "d", SAME)
     write("c", read("m.gguf"))
-    kept("train aligner --init @c --data @d --steps 1 --out @c", "c", "same file")
-    kept("train aligner --init @c --data @d --steps 1 --out @y --log @c", "c", "same file")
+    kept("train aligner --init @c --data @d --steps 1 --out @c", "c", SAME)
+    kept("train aligner --init @c --data @d --steps 1 --out @y --log @c", "c", SAME)
     write("k", read("t.bin"))
-    kept(f"train sft --tokenizer @k {TINY} --data @d --steps 1 --out @k", "k", "same file")
+    kept(f"train sft --tokenizer @k {TINY} --data @d --steps 1 --out @k", "k", SAME)
     kept("tokenizer --tokenizer @k --data @d --vocab 300 --out @k", "k")
     write("y.state", ROWS)
-    kept(f"{train} --data @y.state --out @y", "y.state", "same file")
-    refused(f"{train} --data @d --out @w --log @w", "same file")
+    kept(f"{train} --data @y.state --out @y", "y.state", SAME)
+    refused(f"{train} --data @d --out @w --log @w", SAME)
     remove("d", "soft", "hard", "k", "w", "w.state")
     if os.path.exists(LAB):
         write("c", read("m.gguf"))
@@ -556,7 +566,7 @@ def fault_09():
         write("f", ROWS)
         r = shell("timeout 5 " + line)
         ok(f"{line}: exit 1", r.code == 1, r.about())
-        ok(f"{line}: says so", "same file" in r.err, r.err)
+        ok(f"{line}: says so", re.search(SAME, r.err), r.err)
         ok(f"{line}: the file is as it was", read("f") == jsonl(ROWS), f"{len(read('f'))} bytes")
     r = shell("{aligner} correct @m.gguf --quiet < /dev/null > /dev/null")
     ok("/dev/null in and out is no such case", r.code == 0, r.about())
@@ -612,7 +622,7 @@ def fault_11():
     again("the rows in another order", line(), rows[::-1])
     again("another objective", line("warmup"))
     for option, value in {"--lr": "2e-3", "--muon": 0.4, "--ema": 0.8, "--grow-below": 0.25,
-                          "--batch": 2, "--seed": 2, "--prompt": "v1", "--clip": 0.5,
+                          "--batch": 2, "--seed": 2, "--prompt": "{question}|{answer}", "--clip": 0.5,
                           "--weight-decay": 0.1, "--adam-eps": 1e-6, "--lr-warmup": 0.5}.items():
         again(f"another {option}", line(options=dict(same, **{option: value})))
     for option in ("--muon", "--ema", "--grow-below"):
@@ -753,6 +763,7 @@ def fault_17():
 
 # --- rows 18 to 20: data and command lines
 
+LINE = r"(:|line )%d\b"
 BAD_ROWS = [{"question": "a", "answer": None}, {"answer": "no question"},
             {"question": "b", "answer": 7, "n": [1, {"x": True}]},
             {"question": ["q"], "answer": "a"}, {}]
@@ -770,7 +781,7 @@ def fault_18():
             ok(f"... {row} comes back", all(o.get(k, 0) == v for k, v in row.items()), str(o))
             ok(f"... {row}: a copy with a reason", o.get("action") == "copy" and o.get("reason"),
                str(o))
-    r = one_message("--strict", run(f"{CORRECT} --strict", stdin=jsonl(rows)), 1, ":2:")
+    r = one_message("--strict", run(f"{CORRECT} --strict", stdin=jsonl(rows)), 1, LINE % 2)
     ok("--strict: what came before is there", len(r.out.splitlines()) == 1, r.out)
     good(f"{CORRECT} --strict", stdin=jsonl(ROWS))
 
@@ -782,12 +793,12 @@ def fault_18():
            r.out)
         ok("... the bad ones have a reason", out[1].get("reason") and out[2].get("reason") and
            out[2]["id"] == 5, r.out)
-    one_message("answer --strict", run("answer @sft.gguf --strict", stdin=jsonl(rows)), 1, ":2:")
+    one_message("answer --strict", run("answer @sft.gguf --strict", stdin=jsonl(rows)), 1, LINE % 2)
 
     write("d", ROWS[:2] + BAD_ROWS + ROWS[2:])
     r = good(f"{TRAIN} --data @d --steps 4 --out @y")
     ok("training counts what it skips", re.search(r"\b5\b", r.err), r.err)
-    ok("... names the first", re.search(r":3\b|line 3\b", r.err), r.err)
+    ok("... names the first", re.search(LINE % 3, r.err), r.err)
     learnt = read("y")
     good(f"{FOUR} --out @y")
     ok("... and learns what the good rows teach", learnt == read("y"))
@@ -813,7 +824,6 @@ def fault_19():
         "no JSON at all": ("hello, world", "hello"),
         "a number": ("17", "17"),
         "a lone brace": ("}", "}"),
-        "text after the object": ('{"question": "a", "answer": "b"} x', "x"),
         "a bad escape": ('{"question": "\\x", "answer": "b"}', None),
         "an open string": ('{"question": "a, "answer": "b"}', None),
         "single quotes": ("{'question': 'a', 'answer': 'b'}", "'question")}
@@ -832,11 +842,16 @@ def fault_19():
                 column = line.rindex(place) + 1         # of the comma, or of what follows it
                 ok(f"{what}: column {column}", int(found.group(1)) - column in (0, 1), str(o))
         write("d", f"{fine}\n{line}\n")
-        one_message(f"{what}, --strict", run(f"{CORRECT} --strict @d"), 1, r"d:2\b")
+        one_message(f"{what}, --strict", run(f"{CORRECT} --strict @d"), 1, LINE % 2)
         write("d", jsonl(ROWS) + line.encode() + b"\n")
         r = run(f"{TRAIN} --data @d --steps 1 --out @y")
         ok(f"{what}: training goes on", r.code == 0, r.about())
-        ok(f"{what}: ... and names the line", re.search(r"d:5\b", r.err), r.err)
+        ok(f"{what}: ... and names the line", re.search(LINE % 5, r.err), r.err)
+
+    r = good(CORRECT, stdin=f"{fine} x\n{fine}\n".encode())
+    out = r.objects()
+    ok("text after the object: two answers and the text", [o and o.get("action") for o in out] ==
+       ["copy"] * 3 and out[1].get("line") == "x", r.out)
 
     want = good(CORRECT, stdin=jsonl(ROWS)).objects()
     pretty = [json.dumps(row, indent=2) for row in ROWS]
@@ -850,12 +865,15 @@ def fault_19():
         remove("y.bin")
     for code in ("utf-16", "utf-16-le", "utf-16-be"):
         write("d", jsonl(ROWS).decode().encode(code))
-        r = run(CORRECT + " @d")
+        r = run(CORRECT + " @d", timeout=5)
         ok(f"{code}: a hint", r.code in (0, 1) and "UTF-16" in r.out + r.err, r.about())
-        r = run(f"{TRAIN} --data @d --steps 1 --out @y")
+        r = run(f"{TRAIN} --data @d --steps 1 --out @y", timeout=5)
         ok(f"{code}: a hint in training", r.code == 1 and "UTF-16" in r.err, r.about())
-    r = good(CORRECT, stdin=b"\xF1\xFE\xFD\n" + jsonl(ROWS))
-    ok("odd bytes are no reason to stop", len(r.objects()) == 5 and None not in r.objects(), r.out)
+    for odd in (b"\xF1\xFE\xFD\n", b"\0\n", b"{\0\n", b"a\0b\n", b'{"a\0b": 1}\n', b"\x1A\n"):
+        r = good(CORRECT, stdin=odd + jsonl(ROWS), timeout=5)
+        out = r.objects()
+        ok(f"{odd} is no reason to stop", out[-4:] == want and len(out) == 5 and None not in out,
+           r.out[-300:])
     remove("d", "y", "y.state")
 
 
@@ -1150,7 +1168,7 @@ def converse(line, *keys):
 def fault_33():
     """In conversation: several lines, escape sequences, lines that the terminal cuts."""
     def verdicts(text):
-        return re.findall(r"(?m)^correction[^\n]*= ?([^\n]*)", text)
+        return re.findall(r"correction *= ?([^\n]*)", text)
 
     talk = "correct @m.gguf"
     code, text = converse(talk, b"The grass?\n\n", b"It is red.\n\n")
