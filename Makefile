@@ -4,10 +4,14 @@ CC      = cc
 # Neither option changes a result, as -ffast-math would.
 BASE    = -std=c11 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=off -Wall -Wextra -Wno-unknown-pragmas
 # Probes of the compiler: native vector units, and OpenMP (libgomp or libomp; on macOS `brew install libomp`). Both are optional.
-probe   = $(shell echo 'int main(void){return 0;}' | $(CC) -x c $(1) -o /dev/null - >/dev/null 2>&1 && echo '$(1)')
+# A probe runs what it built: a program can link and still find no library when it starts.
+probe   = $(shell t=$$(mktemp) && echo 'int main(void){return 0;}' | $(CC) -x c $(1) -o $$t - >/dev/null 2>&1 && $$t && \
+          echo '$(1)'; rm -f $$t)
 NATIVE := $(call probe,-march=native)
 OPENMP := $(call probe,-fopenmp)
 CFLAGS  = $(BASE) $(NATIVE) $(OPENMP)
+TESTING = $(subst -O3,-O2,$(CFLAGS))            # a gcc for aarch64 (12.2) crashes on some tests at -O3
+SECONDS = 60
 B       = build
 TESTS   = $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/world.c tests/fuzz.c tests/bench_gguf.c,$(wildcard tests/*.c)))
 SANITIZE = -g -O1 -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
@@ -24,7 +28,7 @@ $(B)/world: tests/world.c Makefile
 
 $(B)/tests/%: tests/%.c $(wildcard tests/*.h) aligner.c Makefile
 	@mkdir -p $(B)/tests
-	$(CC) $(CFLAGS) -Wno-unused-function -DALIGNER_NO_MAIN $< -o $@ -lm
+	$(CC) $(TESTING) -Wno-unused-function -DALIGNER_NO_MAIN $< -o $@ -lm
 
 $(B)/bench_gguf: tests/bench_gguf.c tests/test.h aligner.c Makefile
 	@mkdir -p $(B)
@@ -41,6 +45,22 @@ portable:                                     ## builds without vector intrinsic
 
 asan:                                         ## the tests under the address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory B=build/asan OPENMP= NATIVE="$(NATIVE) $(SANITIZE) -DPROBE=1048576" CHECKED="$(SANITIZE)" test
+
+fuzz: $(B)/fuzz                               ## libFuzzer (clang) on all that is read; SECONDS=60 for each of its seven targets
+	@tests/fuzz.sh $(SECONDS)
+
+$(B)/fuzz: tests/fuzz.c tests/world.c aligner.c Makefile
+	@mkdir -p $(B)
+	clang -std=c11 -g -O1 $(NATIVE) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -DLIBFUZZER \
+	    -Wno-unused-function tests/fuzz.c -o $@ -lm
+
+coverage:                                     ## which lines of aligner.c `make test` runs (gcc, gcov)
+	@rm -rf build/coverage
+	@$(MAKE) --no-print-directory CC=gcc B=build/coverage OPENMP= NATIVE="$(NATIVE) -O1 --coverage" test
+	@tests/coverage.py build/coverage
+
+lint:                                         ## clang-tidy and cppcheck; fails on a finding that is not explained
+	@tests/lint.sh
 
 bench: $(B)/aligner $(B)/bench_gguf           ## speed beside its limits and, where installed, PyTorch and llama.cpp (5 min)
 	@B=$(B) tests/bench.sh
@@ -63,4 +83,4 @@ clean:                                        ## removes build/
 help:                                         ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
 
-.PHONY: all tests test portable asan bench scaling diff docs loc clean help
+.PHONY: all tests test portable asan fuzz coverage lint bench scaling diff docs loc clean help

@@ -638,7 +638,7 @@ def fault_11():
     remove("r.gguf", "r.gguf.state")                    # nothing is there: it starts, and says so
     r = run(line(steps=6).replace(" --quiet", "") + " --resume")
     ok("nothing to resume: it starts", r.code == 0 and read("r.gguf") == model, r.about())
-    ok("... and says so", re.search("(?i)step 0|from the start", r.err), r.err)
+    ok("... and says so", re.search("(?i)step 0|first step", r.err), r.err)
     remove("r.gguf.state")                              # a model is there: whose?
     one_message("a model without its state", run(line() + " --resume"), 1, "state")
     ok("... which is as it was", read("r.gguf") == model)
@@ -870,10 +870,10 @@ def fault_19():
         r = run(f"{TRAIN} --data @d --steps 1 --out @y", timeout=5)
         ok(f"{code}: a hint in training", r.code == 1 and "UTF-16" in r.err, r.about())
     for odd in (b"\xF1\xFE\xFD\n", b"\0\n", b"{\0\n", b"a\0b\n", b'{"a\0b": 1}\n', b"\x1A\n"):
-        r = good(CORRECT, stdin=odd + jsonl(ROWS), timeout=5)
+        r = good(CORRECT, stdin=jsonl(ROWS) + odd + jsonl(ROWS), timeout=5)
         out = r.objects()
-        ok(f"{odd} is no reason to stop", out[-4:] == want and len(out) == 5 and None not in out,
-           r.out[-300:])
+        ok(f"{odd} is no reason to stop", out[:4] == out[-4:] == want and len(out) == 9 and
+           None not in out, r.out[-300:])
     remove("d", "y", "y.state")
 
 
@@ -910,7 +910,8 @@ def fault_20():
     ok("correct M -", good(CORRECT + " -", stdin=text).out == good(CORRECT + " @rows.jsonl").out)
     table = good("eval @m.gguf --data @rows.jsonl").out
     ok("eval --data -", good("eval @m.gguf --data -", stdin=text).out == table)
-    ok("eval --data F M", run("eval --data @rows.jsonl @m.gguf").out == table)
+    r = run("eval --data @rows.jsonl @m.gguf")          # --data takes all files that follow
+    ok("eval --data F M", r.out == table or r.code == 2 and "model" in r.err, r.about())
     good(f"{FOUR} --out @y")
     made = read("y")
     good(f"{TRAIN} --data - --steps 4 --out @y", stdin=text)

@@ -12,6 +12,7 @@
 // die() must be survivable here: exit() jumps back, and whatever was allocated or opened is then freed and closed.
 #define _GNU_SOURCE
 #include <setjmp.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,9 +57,14 @@ static void fuzz_free(void *p)
     free(p);
 }
 
+static const char *input;                // what the file called input_name holds
+static size_t input_n;
+static char input_name[80];
+
 static FILE *fuzz_fopen(const char *path, const char *mode)
 {
-    FILE *f = fopen(path, mode);
+    bool is_input = input && *mode == 'r' && !strcmp(path, input_name);
+    FILE *f = is_input ? fmemopen((void *)input, input_n, mode) : fopen(path, mode);
     if (f && n_files == MOST_FILES) abort();
     if (f) file[n_files++] = f;
     return f;
@@ -102,7 +108,8 @@ static const char PROSE[] = " the cat \xC3\xA9\xE2\x82 sat";
 static const char ROWS[] = "{\"question\": \"q\", \"answer\": \"a\", \"correction\": \"a\"}\n"
                            "{\"question\": \"q\", \"answer\": \"b\", \"correction\": \"longer\"}\n"
                            "{\"question\": \"q\", \"answer\": \"c\", \"correction\": \"c\"}\n";
-static char path[64], init[80], state[80], rows_file[80];      // the input; for S: --init, OUT.state, --data
+static char path[64], saved[80];                        // the input, or OUT; what is written back
+static char init[80], state[80], rows_file[80];         // for S: --init, OUT.state, --data
 
 static void put_file(const char *to, const void *s, size_t n)
 {
@@ -126,8 +133,8 @@ static void use_model(void)
     if (!m.tokenizer->no_space) round_trip(m.tokenizer);
     if (m.template) prompt(&m, text("q"), text("a")), prompt(&m, text("q"), NONE);
     if (m.n_params < 1 << 16 && m.c.context < 256) {
-        model_save(&m, path);
-        model_load(&m, path);           // what it writes, it reads
+        model_save(&m, saved);
+        model_load(&m, saved);          // what it writes, it reads
     }
 }
 
@@ -210,7 +217,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     char kind = target ? *target : (char)data[0], *s = (malloc)(n);
     memcpy(s, data + 1, n - 1);
     s[n - 1] = 0;                       // as read_all() ends a text
-    if (strchr("GTDS", kind)) put_file(kind == 'S' ? state : path, s, n - 1);
+    input = s;
+    input_n = n - 1;
+    snprintf(input_name, sizeof input_name, "%s", kind == 'S' ? state : path);
     if (!setjmp(back)) {
         if (kind == 'G') use_model();
         else if (kind == 'T') use_tokenizer();
@@ -220,6 +229,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         else if (kind == 'W') use_world(s);
         else use_data();
     }
+    input = NULL;
     (free)(s);
     while (n_files) (fclose)(file[--n_files]);
     while (n_blocks) (free)(block[--n_blocks]);
@@ -246,10 +256,12 @@ static void prepare(void)
     Model m;
     if (*path) return;
     snprintf(path, sizeof path, "build/fuzz-%d", (int)getpid());
+    snprintf(saved, sizeof saved, "%s.saved", path);
     snprintf(init, sizeof init, "%s.init", path);
     snprintf(state, sizeof state, "%s.state", path);
     snprintf(rows_file, sizeof rows_file, "%s.rows", path);
     put_file(rows_file, ROWS, sizeof ROWS - 1);
+    put_file(state, "", 0);             // it is there, says access()
     tiny_model(&m);
     model_save(&m, init);
     model_free(&m);

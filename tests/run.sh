@@ -33,6 +33,10 @@ done
 run one_line.sh tests/one_line.sh
 run docs.sh tests/docs.sh
 run cli.sh tests/cli.sh
+if python3 -c 'import sys; assert sys.version_info >= (3, 9)' 2> /dev/null; then
+    run faults.py tests/faults.py
+    run kill.py tests/kill.py
+else skipped="${skipped}    faults.py, kill.py: no python3 (3.9 or later)"$'\n'; fi
 run "world selftest" "$B/world" selftest
 
 [ -z "$skipped" ] || printf 'not everything ran:\n%s' "$skipped"
