@@ -8,8 +8,10 @@ disks, pipes and long streams. Each makes its input here, so it can be replayed 
     tests/faults.py 05 18 pipe   only the functions whose names contain one of the words
     tests/faults.py --long       also what takes minutes (100,000 lines, gcc against clang)
 
-Only Python's standard library is used. $B is the build folder (build unless set). What cannot
-run on this machine is named in a line that begins with "skipped".
+Only Python's standard library is used. $B is the build folder (build unless set); $UNDER, words
+to put before the program: UNDER="valgrind -q --error-exitcode=99" with a build that valgrind
+understands (make B=build/avx2 NATIVE=-march=haswell). What cannot run on this machine is named in
+a line that begins with "skipped".
 """
 import json
 import math
@@ -31,8 +33,9 @@ ALIGNER = os.path.join(ROOT, B, "aligner")
 LAB = os.path.join(ROOT, B, "lab")
 STORIES = os.path.join(ROOT, "../shared/models/stories260K.gguf")
 TRAINED = os.path.join(ROOT, "build/models/aligner.gguf")
-SANITIZED = "asan" in B                 # memory is not measured there, and time hardly
-SLOW = 10 if SANITIZED else 1
+UNDER = os.environ.get("UNDER", "").split()
+SANITIZED = bool(UNDER) or "asan" in B  # memory is not measured there, and time hardly
+SLOW = 30 if UNDER else 10 if SANITIZED else 1
 LONG = False
 TMP = ""                                # the folder of this run
 passed, failed = 0, 0
@@ -172,12 +175,13 @@ def execute(command, stdin=b"", timeout=60, out=None):
 
 
 def run(line, *more, program=None, **how):
-    return execute([program or ALIGNER] + words(line, more), **how)
+    return execute(UNDER + [program or ALIGNER] + words(line, more), **how)
 
 
 def shell(line, **how):
     """A line of sh; {aligner} is the program and @name a file of this run."""
-    line = re.sub(r"@([\w.-]+)", lambda m: path(m.group(1)), line.replace("{aligner}", ALIGNER))
+    line = re.sub(r"@([\w.-]+)", lambda m: path(m.group(1)),
+                  line.replace("{aligner}", " ".join(UNDER + [ALIGNER])))
     return execute(["sh", "-c", line], **how)
 
 
