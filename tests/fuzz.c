@@ -18,43 +18,44 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST_BLOCKS = 1 << 17, MOST_FILES = 16 };
-static void *block[MOST_BLOCKS];        // what is allocated now
+// Each block has a header of 64 bytes in front, which links all that are in use.
+typedef struct Block { struct Block *before, *after; size_t n; } Block;
+enum { HEADER = 64, MOST_FILES = 16 };
+static Block blocks = { &blocks, &blocks, 0 };
 static FILE *file[MOST_FILES];          // what is open now
-static size_t n_blocks;
 static int n_files;
 static jmp_buf back;
 
-static void *remember(void *p)
+static Block *header_of(void *p) { return (Block *)((char *)p - HEADER); }
+
+static void *fuzz_aligned_alloc(size_t alignment, size_t n)
 {
-    if (p && n_blocks == MOST_BLOCKS) abort();
-    if (p) block[n_blocks++] = p;
-    return p;
+    void *p;
+    if (alignment > HEADER || posix_memalign(&p, HEADER, n + HEADER)) return NULL;
+    Block *b = p;
+    *b = (Block){ blocks.before, &blocks, n };
+    b->before->after = blocks.before = b;
+    return (char *)p + HEADER;
 }
 
-static void forget(void *p)
-{
-    for (size_t i = n_blocks; p && i-- > 0; ) {
-        if (block[i] != p) continue;
-        block[i] = block[--n_blocks];
-        return;
-    }
-}
-
-static void *fuzz_aligned_alloc(size_t alignment, size_t n) { return remember(aligned_alloc(alignment, n)); }
-
-static void *fuzz_realloc(void *p, size_t n)
-{
-    void *q = realloc(p, n);
-    if (!q) return NULL;
-    forget(p);
-    return remember(q);
-}
+static void real_free(void *p) { free(p); }
 
 static void fuzz_free(void *p)
 {
-    forget(p);
-    free(p);
+    if (!p) return;
+    Block *b = header_of(p);
+    b->before->after = b->after;
+    b->after->before = b->before;
+    free(b);
+}
+
+static void *fuzz_realloc(void *p, size_t n)
+{
+    void *q = fuzz_aligned_alloc(HEADER, n);
+    if (!q || !p) return q;
+    memcpy(q, p, header_of(p)->n < n ? header_of(p)->n : n);
+    fuzz_free(p);
+    return q;
 }
 
 static const char *input;                // what the file called input_name holds
@@ -79,9 +80,13 @@ static int fuzz_fclose(FILE *f)
 
 static ssize_t fuzz_getline(char **line, size_t *capacity, FILE *f)
 {
-    forget(*line);
-    ssize_t n = getline(line, capacity, f);
-    remember(*line);
+    char *got = NULL;
+    ssize_t n = getline(&got, capacity, f);
+    fuzz_free(*line);
+    *line = NULL;
+    *capacity = n < 0 ? 0 : (size_t)n + 1;
+    if (n >= 0) memcpy(*line = fuzz_aligned_alloc(HEADER, *capacity), got, *capacity);
+    free(got);
     return n;
 }
 
@@ -103,7 +108,6 @@ static void __attribute__((noreturn)) fuzz_exit(int code) { longjmp(back, code +
 #undef main
 #undef exit
 
-static const char TARGETS[] = "GTSDPCW";
 static const char PROSE[] = " the cat \xC3\xA9\xE2\x82 sat";
 static const char ROWS[] = "{\"question\": \"q\", \"answer\": \"a\", \"correction\": \"a\"}\n"
                            "{\"question\": \"q\", \"answer\": \"b\", \"correction\": \"longer\"}\n"
@@ -184,15 +188,16 @@ static void use_template(char *s)
     if (without.n > with.n + strlen(s)) abort();
 }
 
+static Options defaults;
+
 static void use_command_line(char *s)
 {
     char *argv[64] = { "aligner" };
     int argc = 1;
     for (char *word = strtok(s, "\n"); word && argc < 63; word = strtok(NULL, "\n")) argv[argc++] = word;
-    options = (Options){ .how = { .top_p = 1, .keep = -1 } };
+    options = defaults;
     n_named_files = 0;
-    for (const Command *c = COMMAND; argc > 1 && c->name; c++)
-        if (is(c->name, argv[1])) parse_options((const Option *const[]){ OPTION, NULL }, c, argc, argv);
+    if (argc > 1) parse_options((const Option *const[]){ OPTION, NULL }, find_command(COMMAND, argv[1]), argv);
 }
 
 static void use_world(char *s)
@@ -202,8 +207,8 @@ static void use_world(char *s)
     common = own = outside = NULL;
     fact = beyond = (Facts){ 0 };
     pool = (List){ 0 };
-    memset(everyday_x, 0, sizeof everyday_x);
-    memset(everyday_y, 0, sizeof everyday_y);
+    memset(people_x, 0, sizeof people_x);
+    memset(people_y, 0, sizeof people_y);
     read_content(s);
 }
 
@@ -214,7 +219,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     const char *target = getenv("TARGET");
     prepare();
     if (!n) return 0;
-    char kind = target ? *target : (char)data[0], *s = (malloc)(n);
+    char kind = target ? *target : (char)data[0], *s = malloc(n);
     memcpy(s, data + 1, n - 1);
     s[n - 1] = 0;                       // as read_all() ends a text
     input = s;
@@ -230,9 +235,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         else use_data();
     }
     input = NULL;
-    (free)(s);
-    while (n_files) (fclose)(file[--n_files]);
-    while (n_blocks) (free)(block[--n_blocks]);
+    real_free(s);
+    while (n_files) fclose(file[0]);
+    while (blocks.after != &blocks) fuzz_free((char *)blocks.after + HEADER);
     return 0;
 }
 
@@ -255,6 +260,7 @@ static void prepare(void)
 {
     Model m;
     if (*path) return;
+    defaults = options;
     snprintf(path, sizeof path, "build/fuzz-%d", (int)getpid());
     snprintf(saved, sizeof saved, "%s.saved", path);
     snprintf(init, sizeof init, "%s.init", path);
@@ -326,9 +332,9 @@ int main(int argc, char **argv)
     if (argc == 3 && !strcmp(argv[1], "seeds")) return write_seeds(argv[2]), 0;
     for (int i = 1; i < argc; i++) {
         Buf f = read_all(argv[i]);
-        forget(f.s);
-        LLVMFuzzerTestOneInput((const uint8_t *)f.s, f.n);
-        (free)(f.s);
+        char *s = memcpy(malloc(f.n + 1), f.s, f.n + 1);      // what read_all() allocated does not outlive an input
+        LLVMFuzzerTestOneInput((const uint8_t *)s, f.n);
+        real_free(s);
     }
     puts("fuzz: no crash");
     return 0;
