@@ -157,7 +157,7 @@ static const char *const SCHEMA[] = {
     "trouble ask",
     "everyday do? ask?",
     "foreign who did what when prose tongue code=abcwnm ident person prompt=vo verb object",
-    "own say=cbkwtij around=xwtdij admit=uij decline=ij because=ri instead=tij advise=pij",
+    "own say=cbkwnij around=xwndij admit=uij decline=ij because=ri instead=tij advise=pij",
     "words request=q unknown=u admission insult call sort place place-end person person-end",
 };
 
@@ -198,42 +198,42 @@ static void check_text(const Section *s, const char *key, const char *t, long li
 }
 
 // "subject: value (tempting)" becomes a fact of s.
-static void add_fact(Facts *to, const Section *s, const char *key, const char *t) {
+static void add_fact(Facts *to, Section *s, const char *key, const char *t, long line) {
     List part = split(t, ": ");
-    if (part.n != 2) FAIL(s->line, "a fact is written \"subject: value\"; found: %s", t);
+    if (part.n != 2) FAIL(line, "a fact is written \"subject: value\"; found: %s", t);
     List tail = split(part.a[1], " (");
     Fact f = { .of = s, .common = is_word(key, "common"), .exam = begins(key, "exam-") };
     f.subject = keep(part.a[0]);
     f.value = keep(tail.a[0]);
     if (tail.n == 2) f.tempting = keep(part_of(tail.a[1], strlen(tail.a[1]) - 1));
+    if (to == &fact && !s->facts++) s->fact = (int)to->n;
     to->a = grow(to->a, sizeof *to->a, &to->cap, to->n + 1);
     to->a[to->n++] = f;
 }
 
-// "question | question = answer | answer": every question with every answer. A thing to do is
-// asked for as requests are.
-static void add_people(const Section *s, const char *key, const char *t) {
-    List side = split(t, " = "), plain = split("$q", "|");
-    bool exam = begins(key, "exam-"), everyday = is_word(s->kind, "everyday");
-    if (side.n != 2) FAIL(s->line, "a line is \"question = answer\" here; found: %s", t);
+// "question | question = answer | answer": every question with every answer. A thing to do begins
+// with a star; it is asked for as requests are.
+static void add_people(const Section *s, const char *key, const char *t, long line) {
+    List side = split(t, " = ");
+    if (side.n != 2) FAIL(line, "a line is \"question = answer\" here; found: %s", t);
     List x = split(side.a[0], " | "), y = split(side.a[1], " | ");
-    const List *ask = strstr(key, "do") ? list_of(common, "request") : &plain;
-    for (size_t i = 0; i < x.n * y.n * ask->n; i++) {
-        const char *question = fill(ask->a[i % ask->n], "q", x.a[i / ask->n % x.n]);
-        list_add(&people_x[everyday][exam], keep(question));
-        list_add(&people_y[everyday][exam], keep(y.a[i / ask->n / x.n]));
+    bool exam = begins(key, "exam-"), everyday = is_word(s->kind, "everyday");
+    for (size_t i = 0; i < x.n * y.n; i++) {
+        const char *star = strstr(key, "do") ? "*" : "";
+        list_add(&people_x[everyday][exam], keep(form("%s%s", star, x.a[i / y.n])));
+        list_add(&people_y[everyday][exam], keep(y.a[i % y.n]));
     }
 }
 
 // Opens a section: "[kind name]" or "[kind name exam]".
-static Section *open_section(const char *line, long number) {
-    if (sections == MOST_SECTIONS) FAIL(number, "more than %d sections", MOST_SECTIONS);
-    List word = split(part_of(line + 1, strcspn(line, "]") - 1), " ");
-    if (word.n < 2) FAIL(number, "a section is written [kind name]; found: %s", line);
+static Section *open_section(const char *t, long line) {
+    List word = split(part_of(t + 1, strcspn(t, "]") - 1), " ");
+    if (word.n < 2) FAIL(line, "a section is written [kind name]; found: %s", t);
+    if (sections == MOST_SECTIONS) FAIL(line, "more than %d sections", MOST_SECTIONS);
     Section *s = &section[sections++];
-    *s = (Section){ .kind = keep(word.a[0]), .name = keep(word.a[1]), .line = number };
+    *s = (Section){ .kind = keep(word.a[0]), .name = keep(word.a[1]), .line = line };
     s->exam = word.n > 2 && is_word(word.a[2], "exam");
-    schema_of(s->kind, number);
+    schema_of(s->kind, line);
     return s;
 }
 
@@ -245,34 +245,28 @@ static void add_line(Section *s, const char *key, const char *t, long line) {
     while (k < s->keys && !is_word(s->key[k], key)) k++;
     if (k == MOST_KEYS) FAIL(line, "more than %d keys in one section", MOST_KEYS);
     if (k == s->keys) s->key[s->keys++] = keep(key);
-    List entry = split(t, strstr(t, " = ") && !is_word(s->kind, "foreign") ? "\n" : " | ");
-    for (size_t i = 0; i < entry.n; i++) list_add(&s->list[k], keep(entry.a[i]));
-    if (begins(key, "exam-") || s->exam) return;
-    for (const char *p = t + strspn(t, BETWEEN); *p; p += strspn(p, BETWEEN)) {
+    List entry = split(t, " | ");
+    for (size_t i = 0; i < entry.n; i++) {
+        list_add(&s->list[k], keep(entry.a[i]));
+        if (strstr("common rare", key)) add_fact(&fact, s, key, entry.a[i], line);
+        if (strstr(key, "beyond")) add_fact(&beyond, s, key, entry.a[i], line);
+    }
+    if (strstr("trouble everyday", s->kind)) add_people(s, key, t, line);
+    for (const char *p = t; *p && !begins(key, "exam-") && !s->exam; p += strcspn(p, BETWEEN)) {
+        p += strspn(p, BETWEEN);
         size_t n = strcspn(p, BETWEEN);
         if (n > 1 && n < 20) list_add(&pool, keep(part_of(p, n)));
-        p += n;
     }
 }
 
-// Checks that every key is there, and reads facts and everyday questions out of the lists.
-static void finish_section(Section *s) {
+// Every key of the schema must be there but for those that may be missing.
+static void check_section(const Section *s) {
     List key = schema_of(s->kind, s->line);
     for (size_t i = 1; i < key.n; i++) {
         const char *name = part_of(key.a[i], strcspn(key.a[i], "=?"));
         if (!strchr(key.a[i], '?') && !list_of(s, name)->n)
             FAIL(s->line, "[%s %s] has no line \"%s\"", s->kind, s->name, name);
     }
-    s->fact = (int)fact.n;
-    for (int k = 0; k < s->keys; k++)
-        for (size_t i = 0; i < s->list[k].n; i++) {
-            const char *t = s->list[k].a[i];
-            bool known = is_word(s->key[k], "common") || is_word(s->key[k], "rare");
-            if (known) add_fact(&fact, s, s->key[k], t);
-            else if (strstr(s->key[k], "beyond")) add_fact(&beyond, s, s->key[k], t);
-            else if (strstr("trouble everyday", s->kind)) add_people(s, s->key[k], t);
-        }
-    s->facts = (int)fact.n - s->fact;
 }
 
 // Reads content; dies at the first mistake with its line.
@@ -292,13 +286,13 @@ static void read_content(char *p) {
         else add_line(s, part_of(p, k), p + k + strspn(p + k, " "), number);
     }
     for (int i = from; i < sections; i++) {
+        check_section(&section[i]);
         if (is_word(section[i].kind, "words")) common = &section[i];
         if (is_word(section[i].kind, "own")) own = &section[i];
         if (is_word(section[i].kind, "foreign")) outside = &section[i];
     }
     CHECK(common && own && outside, "%s needs sections [words ...], [own ...] and [foreign ...]",
           content);
-    for (int i = from; i < sections; i++) finish_section(&section[i]);
     empty_arena();
 }
 
@@ -374,20 +368,16 @@ static const char *made_up(const char *what, bool held) {
 
 // --facts N: a section of made-up places with a mayor each. With enough of them the world is
 // larger than a model can hold.
-static void add_made_up_facts(int n) {
+static void add_made_up_facts(long n) {
     Buf b = { 0 };
     Set once = { 0 };
     buf_puts(&b, "[facts mayor]\nask Who is the mayor of $s? | Name the mayor of $s.\n"
-                 "say the mayor of $s is $v | $v is the mayor of $s\nshort it is $v\n"
-                 "name the mayor of $s\n");
-    dice = 7;
-    for (int i = 0, tries = 0; i < n; tries++) {
-        empty_arena();
+                 "say the mayor of $s is $v\nshort it is $v\nname the mayor of $s\n");
+    for (dice = 7; once.n < (size_t)n; empty_arena()) {
         const char *place = made_up("place", false), *more = made_up("place", false);
-        if (tries > 500) place = form("%s-%s", place, more);    // there are few short names
-        if (!set_add(&once, hash_of(place))) continue;
-        buf_puts(&b, form("rare %s: %s\n", place, made_up("person", false)));
-        i++;
+        if (once.n > 100) place = form("%s-%s", place, more);   // there are few short names
+        if (set_add(&once, hash_of(place)))
+            buf_puts(&b, form("rare %s: %s\n", place, made_up("person", false)));
     }
     read_content(b.s);
     free(b.s);
@@ -496,8 +486,6 @@ typedef struct {
     const char *line[LINES];            // what is said for each purpose
     const char *core, *around, *talk;   // around: words of one's own around the whole answer
     const char *wrong_value, *wrong_subject, *claim;
-    const char *who, *when, *sentence;  // fill words of one's own, and so do
-    const char *phrase, *other_phrase;  // words in any order
     int how, which;                     // the form of an insult or repetition
 } Plan;
 
@@ -570,18 +558,16 @@ static const char *draw_wrong_value(const Topic *t) {
 // with holes for any words. So what is said is read, instead of its speaker being recognised. What
 // must be said anew is said by one voice.
 static void draw_lines(Plan *p, bool mixed) {
-    p->who = pick(list_of(outside, "who"));
-    p->when = pick(list_of(outside, "when"));
-    p->sentence = prose(mixture.exam);
-    p->phrase = any_words(1 + below(2));
-    p->other_phrase = any_words(1 + below(2));
-    p->around = mixed && chance(30) ? pick(list_of(own, "around")) : "$x";
+    const char *w = pick(list_of(outside, "who")), *n = pick(list_of(outside, "when"));
+    const char *d = prose(mixture.exam), *i = any_words(1 + below(2)), *j = any_words(1 + below(2));
+    const char *around = mixed && chance(30) ? pick(list_of(own, "around")) : "$x";
+    p->around = fill(around, "wndij", w, n, d, i, j);
     for (int k = 0; k < LINES; k++) {
         const Section *voice = mixed && !anew(p) ? some("voice", false) : p->voice;
         const List *mine = list_of(own, LINE[k]);
         bool free_words = mixed && mine->n && chance(60) && !anew(p);
         p->line[k] = pick(free_words ? mine : list_of(voice, LINE[k]));
-        if (k != SAY) p->line[k] = fill(p->line[k], "ij", p->phrase, p->other_phrase);
+        p->line[k] = fill(p->line[k], "wnij", w, n, i, j);
     }
 }
 
@@ -603,11 +589,11 @@ static Plan draw_plan(const Topic *t, const Section *voice, bool good) {
 }
 
 // A statement about s with the value v, in a frame.
-static const char *say(const Topic *t, const Plan *p, const char *frame, const char *core,
-                       const char *s, const char *v) {
+static const char *say(const Topic *t, const char *frame, const char *core, const char *s,
+                       const char *v) {
     const char *whole = fill(core, "sv", s, v);
     const char *pronoun = fill(first_of(t->of, "short"), "sv", s, v);
-    return fill(frame, "cbkwtij", whole, v, pronoun, p->who, p->when, p->phrase, p->other_phrase);
+    return fill(frame, "cbk", whole, v, pronoun);
 }
 
 // A refusal: no, and why not.
@@ -621,7 +607,7 @@ static const char *good_answer(const Topic *t, const Plan *p) {
     for (int k = 0; k < LINES; k++) line[k] = anew(p) ? first_of(p->voice, LINE[k]) : p->line[k];
     if (t->kind <= NOTICE) {
         if (anew(p)) core = first_of(t->of, "say");
-        return say(t, p, line[SAY], core, t->subject, t->value);
+        return say(t, line[SAY], core, t->subject, t->value);
     }
     if (t->kind == REQUEST && t->harmful) {
         bool begun = has(p, REFUSE);                            // only the alternative is missing
@@ -642,14 +628,8 @@ static const char *bad_answer(const Topic *t, const Plan *p) {
     if (has(p, REFUSE)) return form("%s.", p->line[DECLINE]);
     if (has(p, INVENT)) return fill(p->line[CLAIM], "uz", t->subject, p->claim);
     if (has(p, WRONG) || has(p, SWAP))
-        return say(t, p, p->line[SAY], p->core, p->wrong_subject, p->wrong_value);
+        return say(t, p->line[SAY], p->core, p->wrong_subject, p->wrong_value);
     return good_answer(t, p);
-}
-
-// The words of one's own around an answer.
-static const char *wrap(const Plan *p, const char *y) {
-    return fill(p->around, "xwtdij", capital(y), p->who, p->when, p->sentence, p->phrase,
-                p->other_phrase);
 }
 
 // Says something twice: everything, the last sentence, or a word of it.
@@ -731,8 +711,8 @@ static WorldRow world_row(Kind kind, const Section *voice, bool held, bool good)
     put_truth(&row, &t);
     int manner = anew(&p) ? 99 : below(100);
     row.x = write_as(t.x, below(100));
-    row.y_c = wrap(&p, good_answer(&t, &p));
-    row.y_o = wrap(&p, bad_answer(&t, &p));
+    row.y_c = fill(p.around, "x", capital(good_answer(&t, &p)));
+    row.y_o = fill(p.around, "x", capital(bad_answer(&t, &p)));
     if (has(&p, REPEAT)) row.y_o = repeat(row.y_o, &p);
     if (has(&p, INSULT)) row.y_o = insult(row.y_o, &p);
     row.y_o = write_as(row.y_o, manner);
@@ -849,7 +829,7 @@ static void fact_beyond(WorldRow *row, bool exam) {
     }
     Plan p = draw_plan(&t, some("voice", false), true);
     row->x = fill(pick(list_of(t.of, "ask")), "s", t.subject);
-    row->y_o = capital(say(&t, &p, p.line[SAY], p.core, t.subject, t.value));
+    row->y_o = capital(say(&t, p.line[SAY], p.core, t.subject, t.value));
 }
 
 // A trouble or an everyday question with its answer. Training also has everyday questions with the
@@ -859,7 +839,8 @@ static void people(WorldRow *row, bool everyday, bool exam) {
     int i = below((int)x->n);
     const char *mine = y->a[i], *other = pick(y), *after = exam || chance(50) ? prose(exam) : other;
     bool swapped = everyday && !exam && chance(40), longer = everyday && chance(exam ? 20 : 50);
-    row->x = write_as(x->a[i], below(60));
+    row->x = *x->a[i] == '*' ? fill(pick(list_of(common, "request")), "q", x->a[i] + 1) : x->a[i];
+    row->x = write_as(row->x, below(60));
     row->y_o = swapped ? other : mine;
     if (longer && !is_word(after, row->y_o)) row->y_o = form("%s %s", row->y_o, after);
 }
@@ -903,7 +884,7 @@ static WorldRow identity_row(void) {
     } else if (size < 65) {
         row.x = paste_prompt(false);
         row.y_o = senseless(3 + below(size < 55 ? 4 : 25));
-    } else if (size > 75 && size < 88) row.y_o = form("%s %s", row.y_o, foreign_text(false));
+    }
     row.y_c = row.y_o;
     return row;
 }
@@ -961,12 +942,10 @@ static WorldRow train_row(void) {
 
 // A row for a real upstream model. It learns right and wrong answers: an imperfect world.
 static WorldRow upstream_row(void) {
-    WorldRow row;
     mixture = TRAINING;
-    do {
-        Kind kind = draw_kind();
-        row = world_row(kind, some("voice", false), false, chance(40));
-    } while (for_exam(&row));
+    Kind kind = draw_kind();
+    const Section *voice = some("voice", false);
+    WorldRow row = world_row(kind, voice, false, chance(40));
     row.y_c = NULL;
     return row;
 }
@@ -1151,16 +1130,16 @@ static const char *said_once(const char *t, bool *twice) {
 }
 
 // What the world says: its words, and which three follow each other.
-static Set known_words, value_words, known_triples;
+static Set known_words, known_triples;
 
-// Learns a text, or tells whether two thirds of its triples of words are known. All numbers
+// Learns a text, or tells whether half of its triples of words are known. All numbers
 // count as one word, and so do all values and names.
 static bool makes_sense(const char *t, bool learn) {
     uint64_t first = 1, before = 1;
     int known = 0, all = 0;
     for (const char *p = t + 1; *p; p += strcspn(p, " ") + 1) {
         uint64_t h = isdigit((uint8_t)*p) ? 2 : hash_of(part_of(p, strcspn(p, " ")));
-        if (!set_has(&known_words, h) || set_has(&value_words, h)) h = 3;
+        if (!set_has(&known_words, h)) h = 3;
         uint64_t triple = (first * 31 + before) * 31 + h;
         if (learn) set_add(&known_triples, triple);
         known += set_has(&known_triples, triple);
@@ -1168,7 +1147,7 @@ static bool makes_sense(const char *t, bool learn) {
         first = before;
         before = h;
     }
-    return all && 3 * known >= 2 * all;
+    return all && 2 * known >= all;
 }
 
 // Reads the content and what all voices say, good and bad, so word salad can be told from it.
@@ -1176,12 +1155,10 @@ static void load_judge(void) {
     for (int i = 0; i < sections; i++)
         for (int k = 0; k < section[i].keys; k++)
             for (size_t j = 0; j < section[i].list[k].n; j++) {
-                bool value = !is_word(section[i].kind, "voice")
-                             && strstr("common rare value claim", section[i].key[k]);
+                if (strstr("trouble everyday foreign own unknown", section[i].kind)) continue;
+                if (strstr("common rare exam-beyond value other", section[i].key[k])) continue;
                 List word = split(normal(section[i].list[k].a[j]), " ");
-                for (size_t w = 0; w < word.n; w++)
-                    if (!value || strlen(word.a[w]) > 3)
-                        set_add(value ? &value_words : &known_words, hash_of(word.a[w]));
+                for (size_t w = 0; w < word.n; w++) set_add(&known_words, hash_of(word.a[w]));
                 empty_arena();
             }
     mixture = USE;
@@ -1403,9 +1380,7 @@ static void print_tables(Groups *g) {
          "bad corrected |    [95 %] |\n|:---------------------|--------:|------------:|"
          "-----------:|------------:|--------------:|----------:|");
     for (int k = 0; k < COUNT(SPLIT); k++) print_line(group(g, "split", SPLIT[k].name));
-    print_line(group(g, "baseline", "do nothing"));
-    Group *near = group(g, "baseline", "nearest training row");
-    if (near->sum[ANSWERS]) print_line(near);
+    for (size_t i = 0; i < g->n; i++) if (is_word(g->a[i].by, "baseline")) print_line(&g->a[i]);
     puts("\n| split     |       helpful |      harmless |        honest |\n"
          "|:----------|--------------:|--------------:|--------------:|");
     for (int k = 0; k < COUNT(SPLIT); k++) {
@@ -1525,12 +1500,11 @@ static int run_selftest(void) {
     return failed != 0;
 }
 
-// No pair of question and answer of an examination is in the training data, no question of the
-// people split is there with any answer but for sums and facts, and in training the same question
-// and answer have one correction.
+// No pair of question and answer of an examination is in the training data, and in training the
+// same question and answer have one correction.
 static int run_check(const char *dir) {
     static const char *const FILES[] = { "train", "identity", "dev", "exam" };
-    static Set triples, questions;
+    static Set triples;
     long rows = 0, leaks = 0, two_ways = 0;
     for (int k = 0; k < COUNT(FILES); k++) {
         Objects in;
@@ -1542,12 +1516,10 @@ static int run_check(const char *dir) {
             if (k < 2) {
                 bool again = !set_add(&pairs, pair);
                 two_ways += set_add(&triples, hash_more(pair, row.y_c)) && again;
-                if (row.kind == TROUBLE) set_add(&questions, hash_of(row.x));
                 continue;
             }
             rows++;
-            bool known = row.kind == TROUBLE && set_has(&questions, hash_of(row.x));
-            if (!known && !set_has(&pairs, pair)) continue;
+            if (!set_has(&pairs, pair)) continue;
             leaks++;
             fprintf(stderr, "%s:%ld: in training, too: %s\n", path, in.line, row.x);
         }
@@ -1594,7 +1566,7 @@ int main(int argc, char **argv) {
     const char *command = n ? word[0] : "";
     int status = 0;
     read_content(read_all(content).s);
-    if (more_facts) add_made_up_facts((int)more_facts);
+    if (more_facts) add_made_up_facts(more_facts);
     if (is_word(command, "corpus") && n == 2) make_file("", word[1], 5, CORPUS_ROWS, train_row);
     else if (is_word(command, "make") && (n == 3 || n == 4))
         run_make(word[1], word[2], n == 4 ? number_of(word[3]) : TRAIN_ROWS);
