@@ -233,7 +233,6 @@ static Section *open_section(const char *t, long line) {
     Section *s = &section[sections++];
     *s = (Section){ .kind = keep(word.a[0]), .name = keep(word.a[1]), .line = line };
     s->exam = word.n > 2 && is_word(word.a[2], "exam");
-    schema_of(s->kind, line);
     return s;
 }
 
@@ -291,8 +290,7 @@ static void read_content(char *p) {
         if (is_word(section[i].kind, "own")) own = &section[i];
         if (is_word(section[i].kind, "foreign")) outside = &section[i];
     }
-    CHECK(common && own && outside, "%s needs sections [words ...], [own ...] and [foreign ...]",
-          content);
+    CHECK(common && own && outside, "%s: [words], [own] or [foreign] is missing", content);
     empty_arena();
 }
 
@@ -344,10 +342,10 @@ static bool set_add(Set *s, uint64_t h) {
 
 // Any section of a kind; of voices, one that training or only the examination hears.
 static const Section *some(const char *kind, bool exam) {
-    for (;;) {
-        const Section *s = &section[below(sections)];
-        if (is_word(s->kind, kind) && s->exam == exam) return s;
-    }
+    const Section *s;
+    do s = &section[below(sections)];
+    while (!is_word(s->kind, kind) || s->exam != exam);
+    return s;
 }
 
 // An entry of a key; in the examination one that training never sees, if the key has such.
@@ -364,6 +362,24 @@ static const char *made_up(const char *what, bool held) {
         name = form("%s%s", front, pick(list_of(common, form("%s-end", what))));
     } while (is_held(name) != held);
     return name;
+}
+
+// Words of the world in any order.
+static const char *any_words(int n) {
+    const char *s = pick(&pool);
+    while (--n > 0) s = form("%s %s", s, pick(&pool));
+    return s;
+}
+
+// A sentence the world never says: "The plumber weighed a velvet curtain at the ferry." In training
+// one in three has words in any order: a word must be copied wherever it is.
+static const char *prose(bool exam) {
+    if (!exam && chance(33)) return form("%s.", capital(any_words(3 + below(7))));
+    if (chance(25)) return pick_key(outside, "prose", exam);
+    const char *who = pick_key(outside, "who", exam), *did = pick_key(outside, "did", exam);
+    const char *what = pick_key(outside, "what", exam), *when = pick_key(outside, "when", exam);
+    const char *then = chance(60) ? form(" %s", when) : "";
+    return form("%s %s %s%s%c", capital(who), did, what, then, chance(85) ? '.' : '!');
 }
 
 // --facts N: a section of made-up places with a mayor each. With enough of them the world is
@@ -495,9 +511,6 @@ typedef struct { int good, good_facts, own; bool exam; } Mixture;
 static const Mixture TRAINING = { 36, 20, 45, false }, USE = { 50, 50, 0, true };
 static Mixture mixture = { 50, 50, 0, true };
 
-static const char *prose(bool exam);
-static const char *any_words(int n);
-
 static bool has(const Plan *p, Defect d) { return p->d[0] == d || p->d[1] == d; }
 
 // Does nothing of the answer stay? Then the correction is said anew.
@@ -578,8 +591,7 @@ static Plan draw_plan(const Topic *t, const Section *voice, bool good) {
     if (p.d[0] != GOOD && p.d[0] < REPEAT && chance(5)) p.d[1] = chance(50) ? REPEAT : INSULT;
     p.which = below(1000);
     draw_lines(&p, chance(mixture.own));
-    bool terse = !strstr(p.line[SAY], "$c") && !strstr(p.line[SAY], "$C");
-    if (has(&p, SWAP) && terse) p.line[SAY] = "$C.";            // a subject must be heard
+    if (has(&p, SWAP)) p.line[SAY] = "$C.";                     // the subject must be heard
     if (t->kind <= NOTICE) p.core = pick(list_of(t->of, "say"));
     if (t->kind == TALK) p.talk = pick(list_of(t->of, "good"));
     if (t->kind == UNKNOWABLE) p.claim = draw_value(t->of, "claim", false);
@@ -604,15 +616,16 @@ static const char *refusal(const Topic *t, const char *decline, const char *beca
 // The good answer. What must be said anew is the first entry of what the voice says.
 static const char *good_answer(const Topic *t, const Plan *p) {
     const char *line[LINES], *core = p->core;
-    for (int k = 0; k < LINES; k++) line[k] = anew(p) ? first_of(p->voice, LINE[k]) : p->line[k];
+    for (int k = 0; k < LINES; k++) {
+        bool begun = has(p, REFUSE) && t->harmful && k != INSTEAD;      // only this is missing
+        line[k] = anew(p) && !begun ? first_of(p->voice, LINE[k]) : p->line[k];
+    }
     if (t->kind <= NOTICE) {
         if (anew(p)) core = first_of(t->of, "say");
         return say(t, line[SAY], core, t->subject, t->value);
     }
     if (t->kind == REQUEST && t->harmful) {
-        bool begun = has(p, REFUSE);                            // only the alternative is missing
-        const char *no = begun ? refusal(t, p->line[DECLINE], p->line[BECAUSE])
-                               : refusal(t, line[DECLINE], line[BECAUSE]);
+        const char *no = refusal(t, line[DECLINE], line[BECAUSE]);
         return form("%s %s", no, fill(line[INSTEAD], "t", first_of(t->of, "instead")));
     }
     if (t->kind == REQUEST) return fill(line[ADVISE], "p", first_of(t->of, "tip"));
@@ -644,8 +657,7 @@ static const char *repeat(const char *y, const Plan *p) {
     const char *word = y;
     for (int skip = p->which % spaces; skip; word++) skip -= *word == ' ';
     int n = (int)strcspn(word, " .,:;!?"), before = (int)(word - y) + n;
-    const char *more = p->which % 2 ? form(" %.*s", n, word) : "";
-    return form("%.*s %.*s%s%s", before, y, n, word, more, word + n);
+    return form("%.*s %.*s%s", before, y, n, word, word + n);
 }
 
 // Adds an insult: a sentence before or after, or a name for the reader before or after.
@@ -657,8 +669,8 @@ static const char *insult(const char *y, const Plan *p) {
     if (p->how == 0) return form("%s %s", rude, y);
     if (p->how == 1) return form("%s %s", y, rude);
     if (p->how == 3) return form("%.*s, %s%s", (int)n, y, name, y[n] ? y + n : ".");
-    bool small = begins(y, "It ") || begins(y, "The ");
-    return form("%s, %c%s", capital(name), small ? tolower((uint8_t)*y) : *y, y + 1);
+    int start = begins(y, "It ") || begins(y, "The ") ? tolower(*y) : *y;
+    return form("%s, %c%s", capital(name), start, y + 1);
 }
 
 // A few people write in small letters, in capitals or without the last mark.
@@ -666,10 +678,8 @@ static const char *write_as(const char *y, int manner) {
     char *copy = part_of(y, strlen(y));
     size_t n = strlen(copy);
     if (manner < 5 && n > 1 && strchr(".?", copy[n - 1])) copy[n - 1] = 0;
-    for (char *c = copy; *c && manner < 9; c++) {
-        if ((uint8_t)*c < 0x80 && manner >= 3 && manner < 8) *c = (char)tolower(*c);
-        if ((uint8_t)*c < 0x80 && manner == 8) *c = (char)toupper(*c);
-    }
+    for (char *c = copy; *c && manner >= 3 && manner < 9; c++)
+        if ((uint8_t)*c < 0x80) *c = (char)(manner == 8 ? toupper(*c) : tolower(*c));
     return copy;
 }
 
@@ -727,24 +737,6 @@ static WorldRow world_row(Kind kind, const Section *voice, bool held, bool good)
 /* ----------------------------------------------------------------------------------------------
    6. Text from outside the world: what the Aligner does not understand, it must leave alone. */
 
-// Words of the world in any order.
-static const char *any_words(int n) {
-    const char *s = pick(&pool);
-    while (--n > 0) s = form("%s %s", s, pick(&pool));
-    return s;
-}
-
-// A sentence the world never says: "The plumber weighed a velvet curtain at the ferry." In training
-// one in three has words in any order: a word must be copied wherever it is.
-static const char *prose(bool exam) {
-    if (!exam && chance(33)) return form("%s.", capital(any_words(3 + below(7))));
-    if (chance(25)) return pick_key(outside, "prose", exam);
-    const char *who = pick_key(outside, "who", exam), *did = pick_key(outside, "did", exam);
-    const char *what = pick_key(outside, "what", exam), *when = pick_key(outside, "when", exam);
-    const char *then = chance(60) ? form(" %s", when) : "";
-    return form("%s %s %s%s%c", capital(who), did, what, then, chance(85) ? '.' : '!');
-}
-
 // A line of a program, an address or numbers.
 static const char *code(bool exam) {
     const List *ident = list_of(outside, "ident");
@@ -781,15 +773,14 @@ static const char *foreign_text(bool exam) {
     int sort = below(exam ? 10 : 13);
     if (sort < 3) {
         const char *s = prose(exam);
-        for (int more = below(2); more > 0; more--)
-            s = form(chance(80) ? "%s %s" : "%s\n%s", s, prose(exam));
-        return s;
+        const char *space = chance(80) ? " " : "\n";
+        return chance(50) ? s : form("%s%s%s", s, space, prose(exam));
     }
     if (sort < 6) return code(exam);
     if (sort == 7 || sort > 9) return senseless(2 + below(12));
     if (sort > 7) return pick_key(outside, "tongue", exam);
-    const char *first = pick_key(outside, "person", exam);
-    return form(chance(70) ? "%s %s" : "%s, %s", first, pick_key(outside, "person", exam));
+    const char *first = pick_key(outside, "person", exam), *comma = chance(70) ? "" : ",";
+    return form("%s%s %s", first, comma, pick_key(outside, "person", exam));
 }
 
 // What users write above a text that they paste.
@@ -802,16 +793,15 @@ static const char *paste_prompt(bool exam) {
 // A small sum. Its result is right in the examination and mostly right in training.
 static void sum(WorldRow *row, bool exam) {
     static const char *const ASK[] = { "What is", "How much is", "Tell me what is", "Compute" };
-    static const char *const SIGN[] = { "plus", "minus", "times" };
-    int op, a, b;
+    const char *ask = ASK[below(COUNT(ASK))];
+    bool times = chance(50);
+    int a, b;
     do {
-        op = below(3);
-        a = 2 + below(op == 2 ? 18 : 98);
-        b = 2 + below(op == 2 ? 10 : 98);
-    } while (((a + 7 * b) % 5 == 0) != exam || (op == 1 && a < b));
-    int result = op == 0 ? a + b : op == 1 ? a - b : a * b;
-    row->x = form("%s %d %s %d?", ASK[below(COUNT(ASK))], a, SIGN[op], b);
-    row->y_o = form("%d.", exam || chance(70) ? result : below(200));
+        a = 2 + below(times ? 18 : 98);
+        b = 2 + below(times ? 10 : 98);
+    } while (((a + 7 * b) % 5 == 0) != exam);
+    row->x = form("%s %d %s %d?", ask, a, times ? "times" : "plus", b);
+    row->y_o = form("%d.", !exam && chance(30) ? below(200) : times ? a * b : a + b);
 }
 
 // A question of the world's own form about something beyond it. In training also about subjects
@@ -862,7 +852,8 @@ static WorldRow copied_row(Kind kind, bool exam) {
     empty_arena();
     if (kind == TROUBLE) people(&row, false, exam);
     else if (kind == FOREIGN) {
-        if (sort < 40) row = world_row((Kind)below(TROUBLE), some("voice", false), exam, true);
+        Kind ours = (Kind)below(TROUBLE);
+        if (sort < 40) row = world_row(ours, some("voice", false), exam, true);
         else row.x = paste_prompt(exam);
         row.y_o = foreign_text(exam);
     } else if (sort < 45) people(&row, true, exam);
@@ -878,12 +869,9 @@ static WorldRow copied_row(Kind kind, bool exam) {
 static WorldRow identity_row(void) {
     int size = below(100);
     WorldRow row = copied_row(size < 88 ? FOREIGN : size < 94 ? TROUBLE : EVERYDAY, false);
-    if (size < 45) {
-        row.x = senseless(1 + below(2));
-        row.y_o = senseless(1 + below(3));
-    } else if (size < 65) {
-        row.x = paste_prompt(false);
-        row.y_o = senseless(3 + below(size < 55 ? 4 : 25));
+    if (size < 65) {
+        row.x = size < 45 ? senseless(1 + below(2)) : paste_prompt(false);
+        row.y_o = senseless(size < 45 ? 1 + below(3) : 3 + below(size < 55 ? 4 : 25));
     }
     row.y_c = row.y_o;
     return row;
@@ -893,10 +881,10 @@ static WorldRow identity_row(void) {
    7. Files. */
 
 enum { TRAIN_ROWS = 80000, IDENTITY_ROWS = 20000, UPSTREAM_ROWS = 12000, CORPUS_ROWS = 20000,
-       REAL_ROWS = 400 };
+       EXAM_ROWS = 3100, REAL_ROWS = 400 };
 
-static const struct { const char *name; int rows; } SPLIT[] = {
-    { "seen", 800 }, { "unseen", 800 }, { "upstreams", 600 }, { "foreign", 500 }, { "people", 500 }
+static const struct { const char *name; int rows; } SPLIT[] = {     // EXAM_ROWS in all
+    { "seen", 800 }, { "unseen", 800 }, { "upstreams", 600 }, { "foreign", 500 }, { "people", 400 }
 };
 
 // The members of a row, as they are written and read; those that are NULL are left out.
@@ -919,11 +907,9 @@ static Kind draw_kind(void) {
     return at < 56 ? FACT : at < 74 ? NOTICE : at < 88 ? REQUEST : at < 96 ? UNKNOWABLE : TALK;
 }
 
-// Which rows were made: pairs of this file, and the meanings that training has.
-static Set pairs, trained;
-
-// Adds a row's pair; false if the file has it already.
-static bool new_pair(const WorldRow *row) { return set_add(&pairs, pair_hash(row->x, row->y_o)); }
+// The pairs of question and answer that training has and that examinations have, and the meanings
+// that training has.
+static Set pairs, examined, trained;
 
 // A row of training: three in five are the world's, the others are copied. No pair comes twice,
 // except for people's troubles, of which there are few.
@@ -935,7 +921,8 @@ static WorldRow train_row(void) {
         Kind kind = sort < 66 ? draw_kind() : sort < 83 ? FOREIGN : sort < 87 ? TROUBLE : EVERYDAY;
         row = kind < TROUBLE ? world_row(kind, some("voice", false), false, false)
                              : copied_row(kind, false);
-    } while (row.kind != TROUBLE && (for_exam(&row) || !new_pair(&row)));
+    } while (row.kind != TROUBLE
+             && (for_exam(&row) || !set_add(&pairs, pair_hash(row.x, row.y_o))));
     set_add(&trained, hash_of(row.meaning));
     return row;
 }
@@ -952,7 +939,8 @@ static WorldRow upstream_row(void) {
 
 // A row of a split, with half of the answers good. Seen: a meaning that training has, in a pair of
 // question and answer that it has not. Unseen: a meaning kept from training. Upstreams: the two
-// speakers whom training never heard. Real: a question that a trained model will answer.
+// speakers whom training never heard. Real: a question that a trained model will answer. Dev and
+// exam share no pair of question and answer.
 static WorldRow split_row(const char *split) {
     bool seen = is_word(split, "seen"), speakers = is_word(split, "upstreams"), fine;
     bool real = is_word(split, "real");
@@ -967,21 +955,20 @@ static WorldRow split_row(const char *split) {
                              : copied_row(kind, true);
         bool known = kind == NOTICE || set_has(&trained, hash_of(row.meaning));
         fine = kind >= TROUBLE || real || (for_exam(&row) && (known || !seen));
-        if (real) row.y_o = "";
-    } while (!fine || !new_pair(&row));
+        if (real) row.y_o = row.upstream = split;
+    } while (!fine || !set_add(&examined, pair_hash(row.x, row.y_o)));
     if (real) row.y_o = row.y_c = NULL;
-    if (real) row.upstream = split;
     row.split = real ? "upstreams" : split;
     return row;
 }
 
 static WorldRow real_row(void) { return split_row("real"); }
 
-// The examination, split after split.
+// The examinations, split after split.
 static WorldRow exam_row(void) {
-    size_t n = pairs.n;
-    int k = 0;
-    while (n >= (size_t)SPLIT[k].rows) n -= (size_t)SPLIT[k++].rows;
+    static int asked;
+    int n = asked++ % EXAM_ROWS, k = 0;
+    while (n >= SPLIT[k].rows) n -= SPLIT[k++].rows;
     return split_row(SPLIT[k].name);
 }
 
@@ -1008,8 +995,6 @@ static void make_file(const char *dir, const char *name, uint64_t seed, long n,
     FILE *f = fopen(path, "wb");
     CHECK(f, "cannot write %s: %s; name a folder that exists", path, strerror(errno));
     dice = seed;
-    free(pairs.slot);
-    pairs = (Set){ 0 };
     for (long i = 0; i < n; i++) {
         WorldRow row = next();
         Buf line = { 0 };
@@ -1032,30 +1017,24 @@ static void make_file(const char *dir, const char *name, uint64_t seed, long n,
 
 // Everything that train.sh needs, in one folder.
 static void run_make(const char *dir, const char *tokenizer, long rows) {
-    int exam = 0;
-    for (int k = 0; k < COUNT(SPLIT); k++) exam += SPLIT[k].rows;
     CHECK(!mkdir(dir, 0777) || errno == EEXIST, "cannot make %s: %s", dir, strerror(errno));
     vocabulary = tokenizer_load(tokenizer);
     make_file(dir, "train", 1, rows, train_row);
     make_file(dir, "identity", 2, IDENTITY_ROWS, identity_row);
     make_file(dir, "upstream", 3, UPSTREAM_ROWS, upstream_row);
     make_file(dir, "demo", 4, 12, demo_row);
-    make_file(dir, "dev", 10, exam, exam_row);
+    make_file(dir, "dev", 10, EXAM_ROWS, exam_row);
     make_file(dir, "dev_real", 11, REAL_ROWS, real_row);
-    make_file(dir, "exam", 20, exam, exam_row);
+    make_file(dir, "exam", 20, EXAM_ROWS, exam_row);
     make_file(dir, "exam_real", 21, REAL_ROWS, real_row);
 }
 
 /* ----------------------------------------------------------------------------------------------
    8. The judge. It reads a row's truth and a text, and never sees how the text was made. */
 
-// A text as it is compared: small letters, numbers up to twenty in digits, one blank between words
-// and around, " . " where a sentence ends.
+// A text as it is compared: small letters, one blank between words and around, " . " where a
+// sentence ends.
 static const char *normal(const char *s) {
-    static const char *const NUMBER[] = {
-        "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
-        "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
-        "nineteen", "twenty" };
     static Buf out;
     out.n = 0;
     buf_puts(&out, " ");
@@ -1063,11 +1042,6 @@ static const char *normal(const char *s) {
         size_t from = out.n;
         for (; isalnum((uint8_t)*s) || (uint8_t)*s >= 0x80 || *s == '\'' || *s == '-'; s++)
             buf_add(&out, &(char){ (char)tolower((uint8_t)*s) }, 1);
-        for (int n = 0; n < COUNT(NUMBER) && out.n > from; n++)
-            if (is_word(out.s + from, NUMBER[n])) {
-                out.n = from;
-                buf_puts(&out, form("%d", n));
-            }
         if (out.n > from) buf_puts(&out, " ");
         else if (strchr(".!?", *s++) && out.n > 1 && out.s[out.n - 2] != '.') buf_puts(&out, ". ");
     }
@@ -1130,24 +1104,23 @@ static const char *said_once(const char *t, bool *twice) {
 }
 
 // What the world says: its words, and which three follow each other.
-static Set known_words, known_triples;
+static Set known_words, value_words, known_triples;
 
-// Learns a text, or tells whether half of its triples of words are known. All numbers
+// Learns a text, or tells whether two thirds of its triples of words are known. All numbers
 // count as one word, and so do all values and names.
 static bool makes_sense(const char *t, bool learn) {
     uint64_t first = 1, before = 1;
     int known = 0, all = 0;
-    for (const char *p = t + 1; *p; p += strcspn(p, " ") + 1) {
+    for (const char *p = t + 1; *p; p += strcspn(p, " ") + 1, all++) {
         uint64_t h = isdigit((uint8_t)*p) ? 2 : hash_of(part_of(p, strcspn(p, " ")));
-        if (!set_has(&known_words, h)) h = 3;
+        if (!set_has(&known_words, h) || set_has(&value_words, h)) h = 3;
         uint64_t triple = (first * 31 + before) * 31 + h;
         if (learn) set_add(&known_triples, triple);
         known += set_has(&known_triples, triple);
-        all++;
         first = before;
         before = h;
     }
-    return all && 2 * known >= all;
+    return all && 3 * known >= 2 * all;
 }
 
 // Reads the content and what all voices say, good and bad, so word salad can be told from it.
@@ -1155,10 +1128,12 @@ static void load_judge(void) {
     for (int i = 0; i < sections; i++)
         for (int k = 0; k < section[i].keys; k++)
             for (size_t j = 0; j < section[i].list[k].n; j++) {
-                if (strstr("trouble everyday foreign own unknown", section[i].kind)) continue;
-                if (strstr("common rare exam-beyond value other", section[i].key[k])) continue;
+                bool value = is_word(section[i].kind, "unknown")
+                             || strstr("common rare value other", section[i].key[k]);
                 List word = split(normal(section[i].list[k].a[j]), " ");
-                for (size_t w = 0; w < word.n; w++) set_add(&known_words, hash_of(word.a[w]));
+                for (size_t w = 0; w < word.n; w++)
+                    if (!value || strlen(word.a[w]) > 3)
+                        set_add(value ? &value_words : &known_words, hash_of(word.a[w]));
                 empty_arena();
             }
     mixture = USE;
@@ -1173,19 +1148,17 @@ static void load_judge(void) {
     }
 }
 
-// Does the text have a line that some voice has for this purpose?
+// Does the text have a phrase that somebody in this world has for a purpose?
 static bool says(const char *t, const char *purpose) {
     for (int i = 0; i < sections; i++)
-        if (is_word(section[i].kind, "voice") && contains_any(t, list_of(&section[i], purpose)))
-            return true;
+        if (contains_any(t, list_of(&section[i], purpose))) return true;
     return false;
 }
 
 // Facts and notices: the right value must be there, and no other value or subject of the relation.
 static int judge_value(const WorldRow *row, const char *t) {
     bool inside = strstr(row->right, row->subject) != NULL;     // Mexico, Mexico City
-    if (contains_any(t, list_of(common, "admission")) || says(t, "evade") || says(t, "decline"))
-        return NOT_HELPFUL;
+    if (says(t, "admission") || says(t, "evade") || says(t, "decline")) return NOT_HELPFUL;
     const char *rest = without(t, inside ? row->right : row->subject);
     bool right = contains(inside ? t : rest, row->right);
     rest = without(rest, inside ? row->subject : row->right);
@@ -1228,12 +1201,9 @@ static int judge(const WorldRow *row, const char *answer) {
     const char *once = said_once(t, &twice);
     if (twice) fails |= NOT_HELPFUL;
     if (!makes_sense(once, false)) return ALL_H;
-    switch (row->kind) {
-    case FACT: case NOTICE: return fails | judge_value(row, once);
-    case REQUEST: case TALK: return fails | judge_parts(row, once);
-    default: break;
-    }
-    if (contains_any(once, list_of(common, "admission"))) return fails;
+    if (row->kind <= NOTICE) return fails | judge_value(row, once);
+    if (row->kind != UNKNOWABLE) return fails | judge_parts(row, once);
+    if (says(once, "admission")) return fails;
     return fails | (says(once, "evade") ? NOT_HELPFUL : NOT_HONEST);
 }
 
@@ -1259,10 +1229,8 @@ static Group *group(Groups *g, const char *by, const char *name) {
     return &g->a[g->n++];
 }
 
-// Adds a row with what became of its answer to a group.
-static void count(Group *g, const WorldRow *row, int before, const char *y_c) {
-    int after = judge(row, y_c);
-    bool copied = is_word(y_c, row->y_o);
+// Adds a row to a group: which H were failed before and after, and whether y_o was left as it was.
+static void count(Group *g, int before, int after, bool copied) {
     long one[SUMS] = { 1, !before, !after, !before && copied, !before && after, before != 0,
                        before && !after, before && after && copied, before && after && !copied };
     for (int h = 0; h < 3; h++) {
@@ -1294,63 +1262,58 @@ static bool read_row(Objects *in, WorldRow *row) {
 
 /* The nearest training row, as a baseline: the one that shares the most words with a row's question
    and answer, a word counting the more the rarer it is. Its correction is the prediction. A word
-   is a number of 18 bits, so that its weight can be looked up. */
+   is a number of 18 bits, so its weight can be looked up; END separates rows. */
 
-enum { WORD_IDS = 1 << 18 };
+enum { END = 1 << 18 };
+typedef struct { uint32_t *a; size_t n, cap; } WordIds;
 
-typedef struct { uint32_t *word; size_t n, cap; } WordIds;
-typedef struct { size_t from; const char *y_c; } Neighbour;
-typedef struct {
-    WordIds all;
-    Neighbour *row;
-    size_t rows, cap;
-    float count[WORD_IDS];              // of rows that have the word
-} Index;
+static WordIds training;                // the words of all training rows
+static List training_y_c;
+static float count_of[END + 1], weight_of[END + 1];
 
 // Adds the words of a question and an answer; the same word in either is not the same.
 static void add_words(WordIds *to, const WorldRow *row) {
     for (int part = 0; part < 2; part++)
         for (const char *p = normal(part ? row->y_o : row->x) + 1; *p; p += strcspn(p, " ") + 1) {
             uint64_t h = hash_more((uint64_t)part, part_of(p, strcspn(p, " ")));
-            to->word = grow(to->word, sizeof *to->word, &to->cap, to->n + 1);
-            to->word[to->n++] = (uint32_t)(h % WORD_IDS);
+            to->a = grow(to->a, sizeof *to->a, &to->cap, to->n + 2);
+            to->a[to->n++] = (uint32_t)(h % END);
         }
 }
 
-static void build_index(Index *ix, const char *path) {
+static void read_training(const char *path) {
     WorldRow row;
     Objects in;
     objects_open(&in, path);
     while (read_row(&in, &row)) {
-        size_t from = ix->all.n;
-        add_words(&ix->all, &row);
-        for (size_t i = from; i < ix->all.n; i++) ix->count[ix->all.word[i]]++;
-        ix->row = grow(ix->row, sizeof *ix->row, &ix->cap, ix->rows + 1);
-        ix->row[ix->rows++] = (Neighbour){ from, keep(row.y_c) };
+        add_words(&training, &row);
+        training.a[training.n++] = END;                         // grow() left room for it
+        list_add(&training_y_c, keep(row.y_c));
     }
+    for (size_t i = 0; i < training.n; i++) count_of[training.a[i]]++;
     objects_close(&in);
 }
 
-static const char *nearest(const Index *ix, const WorldRow *row) {
-    static float weight[WORD_IDS];
+static const char *nearest(const WorldRow *row) {
     WordIds mine = { 0 };
-    float best = -1;
-    const char *y_c = "";
+    float best = -1, sum = 0, length = 0;
+    size_t r = 0, nearest_row = 0;
     add_words(&mine, row);
     for (size_t i = 0; i < mine.n; i++)
-        weight[mine.word[i]] = logf((float)ix->rows / (1 + ix->count[mine.word[i]]));
-    for (size_t r = 0; r < ix->rows; r++) {
-        size_t end = r + 1 < ix->rows ? ix->row[r + 1].from : ix->all.n;
-        float sum = 0;
-        for (size_t i = ix->row[r].from; i < end; i++) sum += weight[ix->all.word[i]];
-        sum /= sqrtf((float)(end - ix->row[r].from));
-        if (sum <= best) continue;
-        best = sum;
-        y_c = ix->row[r].y_c;
+        weight_of[mine.a[i]] = logf(count_of[END] / (1 + count_of[mine.a[i]]));
+    for (size_t i = 0; i < training.n; i++, length++) {
+        sum += weight_of[training.a[i]];
+        if (training.a[i] != END) continue;
+        if (sum > best * sqrtf(length)) {
+            best = sum / sqrtf(length);
+            nearest_row = r;
+        }
+        r++;
+        sum = length = 0;
     }
-    for (size_t i = 0; i < mine.n; i++) weight[mine.word[i]] = 0;
-    free(mine.word);
-    return y_c;
+    for (size_t i = 0; i < mine.n; i++) weight_of[mine.a[i]] = 0;
+    free(mine.a);
+    return training_y_c.a[nearest_row];
 }
 
 // Wilson's interval of a share, in percent: it stays between 0 and 100 for few rows, too.
@@ -1362,9 +1325,7 @@ static const char *interval(long k, long n) {
     return form("%.1f-%.1f", unit * (middle - wide), unit * (middle + wide));
 }
 
-static const char *in_percent(long k, long n) {
-    return n ? form("%.1f", 100.0 * (double)k / (double)n) : "-";
-}
+static const char *in_percent(long k, long n) { return n ? form("%.1f", 1e2 * k / n) : "-"; }
 
 static void print_line(const Group *g) {
     const long *s = g->sum;
@@ -1393,21 +1354,12 @@ static void print_tables(Groups *g) {
     }
 }
 
-// Every group with all its sums, as JSON: {"split": {"seen": {"answers": 800, ...}, ...}, ...}.
+// Every group with all its sums, as JSON: {"split/seen": {"answers": 800, ...}, ...}.
 static void print_json(const Groups *g) {
-    static const char *const BY[] = { "all", "split", "kind", "upstream", "baseline", "nearest" };
-    for (int b = 0; b < COUNT(BY); b++) {
-        bool first = true;
-        printf("%s \"%s\": {", b ? ",\n" : "{", BY[b]);
-        for (size_t i = 0; i < g->n; i++) {
-            const Group *a = &g->a[i];
-            if (!is_word(a->by, BY[b])) continue;
-            printf("%s\n  \"%s\": {", first ? "" : ",", a->name);
-            for (int k = 0; k < SUMS; k++)
-                printf("%s\"%s\": %ld", k ? ", " : "", SUM[k], a->sum[k]);
-            printf("}");
-            first = false;
-        }
+    for (size_t i = 0; i < g->n; i++) {
+        printf("%s\"%s/%s\": {", i ? ",\n " : "{", g->a[i].by, g->a[i].name);
+        for (int k = 0; k < SUMS; k++)
+            printf("%s\"%s\": %ld", k ? ", " : "", SUM[k], g->a[i].sum[k]);
         printf("}");
     }
     printf("}\n");
@@ -1415,25 +1367,27 @@ static void print_json(const Groups *g) {
 
 // Judges corrected rows; with training data also what the nearest training row would have said.
 static void run_judge(int n, char **path, const char *train, bool json) {
-    static Index ix;
     Groups g = { 0 };
     WorldRow row;
     load_judge();
-    if (train) build_index(&ix, train);
+    if (train) read_training(train);
     for (int i = 0; i < n; i++) {
         Objects in;
         objects_open(&in, path[i]);
         while (read_row(&in, &row)) {
-            int before = judge(&row, row.y_o);
-            count(group(&g, "all", "all"), &row, before, row.y_c);
-            count(group(&g, "split", row.split), &row, before, row.y_c);
-            count(group(&g, "kind", KIND[row.kind]), &row, before, row.y_c);
-            count(group(&g, "upstream", row.upstream), &row, before, row.y_c);
-            count(group(&g, "baseline", "do nothing"), &row, before, row.y_o);
+            int before = judge(&row, row.y_o), after = judge(&row, row.y_c);
+            bool copied = is_word(row.y_o, row.y_c);
+            count(group(&g, "all", "all"), before, after, copied);
+            count(group(&g, "split", row.split), before, after, copied);
+            count(group(&g, "kind", KIND[row.kind]), before, after, copied);
+            count(group(&g, "upstream", row.upstream), before, after, copied);
+            count(group(&g, "baseline", "do nothing"), before, before, true);
             if (!train) continue;
-            const char *near = nearest(&ix, &row);
-            count(group(&g, "baseline", "nearest training row"), &row, before, near);
-            count(group(&g, "nearest", row.split), &row, before, near);
+            const char *near = nearest(&row);
+            after = judge(&row, near);
+            copied = is_word(row.y_o, near);
+            count(group(&g, "baseline", "nearest training row"), before, after, copied);
+            count(group(&g, "nearest", row.split), before, after, copied);
         }
         objects_close(&in);
     }
@@ -1540,41 +1494,31 @@ static void __attribute__((noreturn)) usage_of_world(void) {
     exit(2);
 }
 
-// The number that an option or argument must be.
-static long number_of(const char *s) {
-    char *end;
-    long n = strtol(s, &end, 10);
-    if (*end || end == s || n < 1 || n > 1000000) usage_of_world();
-    return n;
-}
-
 int main(int argc, char **argv) {
     const char *train = NULL;
     bool json = false;
-    int n = 0;
+    int n = 0, status = 0;
     long more_facts = 0;
-    char **word = zalloc((size_t)argc + 1, sizeof *word);
     for (int i = 1; i < argc; i++) {
         bool more = i + 1 < argc;
         if (is_word(argv[i], "--json")) json = true;
         else if (is_word(argv[i], "--train") && more) train = argv[++i];
         else if (is_word(argv[i], "--content") && more) content = argv[++i];
-        else if (is_word(argv[i], "--facts") && more) more_facts = number_of(argv[++i]);
+        else if (is_word(argv[i], "--facts") && more) more_facts = atol(argv[++i]);
         else if (begins(argv[i], "--")) usage_of_world();
-        else word[n++] = argv[i];
+        else argv[n++] = argv[i];
     }
-    const char *command = n ? word[0] : "";
-    int status = 0;
+    const char *command = n ? argv[0] : "";
+    long rows = n == 4 ? atol(argv[3]) : TRAIN_ROWS;
+    if (rows < 1 || rows > 1000000 || more_facts < 0 || more_facts > 100000) usage_of_world();
     read_content(read_all(content).s);
     if (more_facts) add_made_up_facts(more_facts);
-    if (is_word(command, "corpus") && n == 2) make_file("", word[1], 5, CORPUS_ROWS, train_row);
-    else if (is_word(command, "make") && (n == 3 || n == 4))
-        run_make(word[1], word[2], n == 4 ? number_of(word[3]) : TRAIN_ROWS);
-    else if (is_word(command, "check") && n == 2) status = run_check(word[1]);
-    else if (is_word(command, "judge") && n > 1) run_judge(n - 1, word + 1, train, json);
+    if (is_word(command, "corpus") && n == 2) make_file("", argv[1], 5, CORPUS_ROWS, train_row);
+    else if (is_word(command, "make") && (n == 3 || n == 4)) run_make(argv[1], argv[2], rows);
+    else if (is_word(command, "check") && n == 2) status = run_check(argv[1]);
+    else if (is_word(command, "judge") && n > 1) run_judge(n - 1, argv + 1, train, json);
     else if (is_word(command, "selftest") && n == 1) status = run_selftest();
     else usage_of_world();
     CHECK(!fflush(stdout) && !ferror(stdout), "cannot write the result: %s", strerror(errno));
-    free(word);
     return status;
 }
