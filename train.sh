@@ -8,6 +8,7 @@
 #   ./train.sh [quick] NAME...   the paper's experiments: tests/experiments.py lists their names
 #
 # Everything it makes is in build/: data/ (rows), models/ (GGUF), exam/ (answers, corrections, table).
+# shellcheck disable=SC2086  # $new is a list of words
 set -eu
 cd "$(dirname "$(readlink -f "$0")")"
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}"    # threads that wait give the processor back
