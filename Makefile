@@ -18,9 +18,9 @@ $(B)/aligner: aligner.c Makefile
 	@mkdir -p $(B)
 	$(CC) $(CFLAGS) aligner.c -o $@ -lm
 
-$(B)/world: tests/world.c Makefile
+$(B)/world: tests/world.c aligner.c Makefile
 	@mkdir -p $(B)
-	$(CC) -std=c11 -O2 -Wall -Wextra $(CHECKED) tests/world.c -o $@
+	$(CC) -std=c11 -O2 -Wall -Wextra -Wno-unused-function -Wno-unknown-pragmas $(CHECKED) tests/world.c -o $@ -lm
 
 $(B)/tests/%: tests/%.c $(wildcard tests/*.h) aligner.c Makefile
 	@mkdir -p $(B)/tests
