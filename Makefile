@@ -9,7 +9,7 @@ NATIVE := $(call probe,-march=native)
 OPENMP := $(call probe,-fopenmp)
 CFLAGS  = $(BASE) $(NATIVE) $(OPENMP)
 B       = build
-TESTS   = $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/world.c tests/fuzz.c tests/bench_gguf.c,$(wildcard tests/*.c)))
+TESTS   = $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/world.c tests/fuzz.c tests/bench_gguf.c tests/lab.c,$(wildcard tests/*.c)))
 SANITIZE = -g -O1 -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
 
 all: $(B)/aligner $(B)/world
@@ -24,6 +24,10 @@ $(B)/world: tests/world.c aligner.c Makefile
 
 $(B)/tests/%: tests/%.c $(wildcard tests/*.h) aligner.c Makefile
 	@mkdir -p $(B)/tests
+	$(CC) $(CFLAGS) -Wno-unused-function -DALIGNER_NO_MAIN $< -o $@ -lm
+
+$(B)/lab: tests/lab.c aligner.c Makefile
+	@mkdir -p $(B)
 	$(CC) $(CFLAGS) -Wno-unused-function -DALIGNER_NO_MAIN $< -o $@ -lm
 
 $(B)/bench_gguf: tests/bench_gguf.c tests/test.h aligner.c Makefile
@@ -52,7 +56,7 @@ diff:                                         ## the one line between SFT and Al
 	@tests/one_line.sh
 
 docs:                                         ## pages and plots of the experiments from their numbers (docs/results)
-	@tests/results.sh
+	@tests/experiments.py docs
 
 loc:                                          ## lines of code and of comment, chapter by chapter
 	@tests/loc.sh

@@ -4,7 +4,7 @@
     tests/experiments.py [quick] NAME... | all    runs them: numbers, page and picture
     tests/experiments.py [quick] domain F.jsonl   fine-tunes the trained Aligner on your triples
     tests/experiments.py tune NAME...             seed 0 on the dev rows: to choose on, not reported
-    tests/experiments.py docs | page F.tsv        pages and pictures again; prints one page
+    tests/experiments.py docs | page F.json       pages and pictures again; prints one page
 
 "quick": one seed and few steps, in build/quick: shows that it runs, nothing else.
 
@@ -14,8 +14,7 @@ Everything that it compares gets the same seed, rows and student, so a compariso
 within a seed. The runner adds seeds until the interval of that comparison is narrow enough. Each
 stage leaves a file in build/experiments; a stage whose file is there is not run again, and an
 interrupted training run is resumed. """
-import hashlib, json, math, os, pathlib, re, shutil, statistics, subprocess, sys, threading, time
-from collections import namedtuple
+import hashlib, json, math, os, pathlib, re, shutil, statistics, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 
 START = os.getcwd()
@@ -72,7 +71,6 @@ def number(text):
 
 FACTS = {"small": "", "large": f"--facts {steps(3000, 300)}"}
 EXAM = "/dev" if HOW == "tune" else "/exam"
-PREPARING = threading.Lock()
 
 def belongs(row):
     facts = row.get("relation") in ("capital", "continent", "mayor")
@@ -108,11 +106,14 @@ def unchanged(rows, out):
 # ---- 3. Models -------------------------------------------------------------------------------
 
 SHAPE = "--prompt short --tied --context 256"
-TINY, LARGER = SHAPE + " --dim 64 --layers 2 --heads 4", SHAPE + " --dim 128 --layers 2 --heads 8"
-EPS, DRAW, OTHER = "--adam-eps 1e-4", "--temperature 0.7 --seed 1", "--temperature 0.7 --seed 2"
-FAST = f"--tokens 512 {EPS} --lr 4e-3"
-# Chosen on seed 0, which is not reported.
-SFT = f"--tokens 512 {EPS} --lr 1e-3"
+TINY, LARGER = SHAPE + " --dim 64 --layers 2 --heads 4", SHAPE + " --dim 128 --layers 2 --heads 4"
+DRAW, OTHER = "--temperature 0.7 --seed 1", "--temperature 0.7 --seed 2"
+EPS = "--adam-eps 1e-4"
+FAST = f"--tokens 512 {EPS} --lr 6e-3 --muon 0.5"
+WARM = f"--tokens 512 {EPS} --lr 4e-3 --grow-below 1.5"
+SPEAK = "--tokens 512 --adam-eps 1e-5 --lr 1e-2 --muon 0.6"
+# Chosen on seed 0, which is not reported. SFT takes what the Aligner takes.
+SFT = FAST
 DPO = f"--batch 16 {EPS} --lr 1e-4"
 RLHF = f"--batch 16 {EPS} --lr 5e-5 --kl 0.2 --samples 4 --max-tokens 24"
 
@@ -127,8 +128,6 @@ class Bench:
         self.rows, self.said = self.home + "/train.jsonl", self.home + "/upstream.jsonl"
         self.exam, self.asked = self.home + EXAM + ".jsonl", self.home + EXAM + "-questions.jsonl"
         os.makedirs(d, exist_ok=True)
-        with PREPARING:
-            prepare(world)
 
     def path(self, name):
         return f"{self.d}/{self.world}-" + re.sub("[^A-Za-z0-9.-]+", "-", name)
@@ -157,17 +156,16 @@ class Bench:
 
     def aligner(self, name, n_warm, n, data=None, shape=TINY, how=FAST):
         """An Aligner: n_warm steps of the identity, short rows first, then n steps of Eq. (4)."""
-        grow = how + " --grow-below 1.5"
-        if not n_warm: return self.new(name, "aligner", n, data, shape, grow)
-        warm = self.new(name + "-warm", "warmup", n_warm, data, shape, grow)
+        if not n_warm: return self.new(name, "aligner", n, data, shape, how + " --grow-below 1.5")
+        warm = self.new(name + "-warm", "warmup", n_warm, data, shape, WARM)
         return self.train(name, f"aligner --init {warm} --data {data or self.rows} {how}", n)
 
     def shared(self, kind):
         """Models that several experiments share."""
         b, name = Bench(self.s, WORK + "/models", self.world), f"{kind}-{self.s}"
-        if kind == "aligner": return b.aligner(name, steps(500, 20), steps(1500, 30))
-        if kind == "upstream": return b.new(name, "sft", steps(400, 30), b.said)
-        if kind == "student": return b.new(name, "sft", steps(150, 30), b.said, LARGER)
+        if kind == "aligner": return b.aligner(name, steps(400, 20), steps(1600, 30))
+        if kind == "upstream": return b.new(name, "sft", steps(300, 30), b.said, TINY, SPEAK)
+        if kind == "student": return b.new(name, "sft", steps(300, 30), b.said, LARGER, SPEAK)
         return b.reward(name, self.shared("upstream"), b.rows, 400)
 
     def reward(self, name, base, pairs, n):
@@ -211,14 +209,13 @@ class Bench:
     def judged(self, said):
         """What the world's judge says about files of corrected rows, {point: path}, in percent."""
         rows = self.write("said", ({**r, "upstream": p} for p, f in said.items() for r in read(f)))
-        report = json.loads(tool(f"build/world judge --json {FACTS[self.world]} {rows}"))["upstream"]
-        share = lambda n, part, whole: 100 * n[part] / n[whole] if n[whole] else 0.0
-        return {p: {"good": share(report[p], "good_after", "answers")}
-                | {h: share(report[p], h + "_after", "answers") for h in HS}
-                | {"good copied": share(report[p], "good_copied", "good_before"),
-                   "bad corrected": share(report[p], "bad_corrected", "bad")} for p in said}
+        report = json.loads(tool(f"build/world judge --json {FACTS[self.world]} {rows}"))
+        return {p: {metric: 100 * report["upstream/" + p][part] / max(1, report["upstream/" + p][of])
+                    for metric, part, of in MEASURES} for p in said}
 
 HS = "helpful", "harmless", "honest"
+MEASURES = [("good", "good_after", "answers"), *((h, h + "_after", "answers") for h in HS),
+            ("good copied", "good_copied", "good_before"), ("bad corrected", "bad_corrected", "bad")]
 
 # ---- 4. The experiments ----------------------------------------------------------------------
 
@@ -236,17 +233,18 @@ def resources(b):
             ("RLHF", f"lab rlhf --reward {judge} --samples 2 --max-tokens 8", 36, 12)):
         log, began = b.path(name + ".csv"), time.monotonic()
         command = (f"build/{program} --init {base} --data {data} --batch 4 --steps {steps(30, 3)}"
-                   f" --seed {b.s} --log {log} --out {b.path(name)} --threads 1 --quiet").split()
-        _, status, used = os.wait4(subprocess.Popen(command).pid, 0)
-        if status: die(f"{' '.join(command)} failed")
+                   f" --seed {b.s} --log {log} --out {b.path(name)} --threads 1 --quiet")
+        _, status, used = os.wait4(subprocess.Popen(command.split()).pid, 0)
+        if status: die(f"`{command}` failed")
         with open(log) as f:
             head, *_, last = (line.split(",") for line in f.read().split())
-        found[name] = {"paper's ledger": bytes_each / 16, "seconds": time.monotonic() - began,
-                       "MB": used.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024),
-                       "GFLOP": operations * parameters(base) * int(last[head.index("tokens")]) / 1e9}
-    for row in found.values():
+        found[name] = {
+            "paper's ledger": bytes_each / 16, "seconds": time.monotonic() - began,
+            "MB": used.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024),
+            "GFLOP": operations * parameters(base) * int(last[head.index("tokens")]) / 1e9}
+    for name, row in found.items():
         row["measured"] = row["MB"] / found["Aligner"]["MB"]
-    found["SFT"]["MB, `lab memory`"] = found["Aligner"]["MB, `lab memory`"] = ledger
+        if name in ("SFT", "Aligner"): row["MB, lab memory"] = ledger
     return found
 
 def bound(b):
@@ -255,9 +253,9 @@ def bound(b):
     data = b.write("short", filter(short, read(b.rows)))
     exam = b.write("exam", list(filter(short, read(b.exam)))[:steps(30, 2)])
     pi, found = b.new("pi", "sft", steps(400, 20), data), {}
-    warm = b.new("warm", "warmup", steps(150, 10), data, TINY, FAST + " --grow-below 1.5")
-    for n in 0, 25, 100, 400, 1000:
-        how = f"aligner --init {warm} --data {data} --tokens 512 {EPS} --lr 2e-3"
+    warm = b.new("warm", "warmup", steps(150, 10), data, TINY, WARM)
+    for n in steps((0, 25, 100, 400, 1000), (0, 1000)):
+        how = f"aligner --init {warm} --data {data} {FAST}"
         mu = b.train(f"{n}", how, steps(n, 4)) if n else warm
         sides = json.loads(tool(f"build/lab bound {pi} {mu} --data {exam} --json"))
         found[f"{n}"] = {k: sides[k] for k in ("left", "right", "slack", "mass")}
@@ -271,7 +269,7 @@ def upstreams(b):
         heard.setdefault(r["upstream"] + "*" * (r["split"] == "upstreams"), []).append(r)
     own = b.path("tokenizer.bin")
     tool(f"build/aligner tokenizer --data {b.said} --vocab 600 --prompt short --out {own}")
-    other = b.new("other", "sft", steps(400, 20), b.said, tokenizer=own)
+    other = b.new("other", "sft", steps(300, 20), b.said, TINY, SPEAK, own)
     heard["a small model*"] = read(b.alone(b.shared("upstream"), "small model"))
     heard["a larger model*"] = read(b.alone(b.shared("student"), "larger model"))
     heard["another tokenizer*"] = read(b.alone(other, "another tokenizer"))
@@ -371,7 +369,7 @@ def rounds(b):
 def steering(b):
     """Does a direction tell rows to copy from rows to correct? Does adding it change how much?"""
     shape = SHAPE + " --dim 64 --layers 4 --heads 4"
-    mu = b.aligner("mu", steps(500, 20), steps(1500, 30), None, shape)
+    mu = b.aligner("mu", steps(400, 20), steps(1600, 30), None, shape)
     report = json.loads(tool(f"build/lab steer {mu} --data {b.write('fit', b.sample(steps(500, 40)))}"
                              f" --valid {b.exam} --json --alpha={steps(ALPHAS, '-1,0,1')}"))
     found = {f"{p.pop('alpha'):g}": p for p in report["points"]}
@@ -384,13 +382,13 @@ ALPHAS = "-2,-1,-0.5,-0.25,0,0.25,0.5,1,2"
 
 def scale(b):
     """Five sizes and four amounts of rows, the same number of steps for all."""
-    rows, said, n = read(b.rows), {}, steps(1000, 10)
+    rows, said, n = read(b.rows), {}, steps(600, 10)
     for amount in 500, 1500, 4500, 13500:
         data = b.write(f"{amount}", rows[:steps(amount, amount // 50)])
         for dim, layers in (16, 2), (32, 2), (64, 2), (128, 2), (256, 4):
-            name, rate = f"{dim}-{amount}", 4e-3 * (64 / dim) ** 0.5
+            name, rate = f"{dim}-{amount}", round(6e-3 * (64 / dim) ** 0.5, 4)
             mu = b.aligner(name, n // 4, n - n // 4, data, f"{SHAPE} --layers {layers} --dim {dim}"
-                           f" --heads {max(1, dim // 32)}", f"--tokens 256 {EPS} --lr {rate:g}")
+                           f" --heads {max(1, dim // 32)}", f"--tokens 512 {EPS} --muon 0.5 --lr {rate}")
             said[f"{amount} rows/{parameters(mu)}"] = b.corrected(mu, b.exam, name)
     found = b.judged(said)
     first, _, third, _, fifth = [row["good"] for row in found.values()][-5:]
@@ -418,54 +416,49 @@ def domain(b):
     return found
 
 # ---- 5. The table of experiments -------------------------------------------------------------
-
-# The comparison is the sum of factor x metric at points. Seeds are added until half of its 95 %
-# interval is at most `aim`, or aim / 2 if the effect is smaller than `aim`; `most` seeds at most.
-Experiment = namedtuple("Experiment", "run claim comparison terms plots most aim unit",
-                        defaults=(20, 10.0, "points"))
+# The table in docs/experiments.md states each claim and comparison, the aim and the most seeds. Here
+# is how the comparison is computed (a sum of factor x metric at a point) and what is drawn.
 
 def less(a, b, metric):
     return [(1, a, metric), (-1, b, metric)]
 
 GOOD = "good on all three H, %"
-PLANS = {e.run.__name__.replace("_", "-"): e for e in (
-    Experiment(resources, "RLHF takes 2.25 times the Aligner's memory, DPO 1.125 times",
-        "peak memory: RLHF less the Aligner", less("RLHF", "Aligner", "measured"),
-        [("bars", ["paper's ledger", "measured"], "memory, times the Aligner's")], 6, 0.2, "times"),
-    Experiment(bound, "Eq. (4) lowers a bound of the composed policy's loss, Eq. (3)",
-        "left side of Eq. (3): before Eq. (4) less after 1,000 steps", less("0", "1000", "left"),
-        [("lines", ["left", "right"], "nats an answer", "steps of Eq. (4)")], 20, 2.0, "nats"),
-    Experiment(upstreams, "one Aligner, trained once, improves every upstream model",
-        "gain in good answers, mean of the upstreams never heard in training",
-        [(1, "mean of all *", "good gain")], [("bars", ["good gain"], "gain in good answers, points")]),
-    Experiment(warmup, "a warm-up of 20 % identity is best",
-        "good answers: 20 % identity less none", less("20", "0", "good"),
-        [("lines", ["good", "good copied", "bad corrected"], "%", "identity, % of the steps")]),
-    Experiment(correction, "correcting is easier than generating",
-        "good answers, large world: the Aligner less SFT",
-        less("large, corrects/2000", "large, answers/2000", "good"), [("lines", ["good"], GOOD, "steps")]),
-    Experiment(baselines, "an Aligner beats SFT, RLHF and DPO on the same data",
-        "good answers, large world: the Aligner less SFT",
-        less("large: Aligner", "large: SFT", "good"), [("bars", ["helpful", "harmless", "good"], "%")], 12),
-    Experiment(weak_to_strong, "labels of a weaker Aligner improve a stronger student",
-        "SFT on a weak model's corrected answers: gain, mean of helpful and harmless",
-        [(1, "SFT, weak answers", "average")],
-        [("bars", ["helpful", "harmless", "average"], "gain over the student before, points")], 12),
-    Experiment(rounds, "rounds fed by the Aligner keep improving, plain ones do not",
-        "good answers after three rounds of DPO: fed by the Aligner less plain",
-        less("DPO, Aligner/3", "DPO, plain/3", "good"), [("lines", ["good"], GOOD, "round")], 12),
-    Experiment(steering, "copy or correct is a direction in the residual stream",
-        "held-out separation by V_c less what chance reaches, mean of the layers",
-        [(1, "all", "over chance")], [("bars", ["separation", "chance"], "pairs told apart, %"),
-                                      ("lines", ["degree"], "degree of correction D_L", "alpha")]),
-    Experiment(scale, "the gain shrinks as the Aligner grows",
-        "good answers, 13,500 rows: gain from 1st to 3rd size less gain from 3rd to 5th",
-        less("all", "all", "first half")[:1] + [(-1, "all", "second half")],
-        [("log", ["good"], GOOD, "parameters")], 6),
-    Experiment(domain, "an Aligner can be made for a domain",
-        "held-out rows right: after fine-tuning with replay less before",
-        less("after, with replay", "before", "the domain"),
-        [("bars", ["the domain", "the world"], "right, %")], 10))}
+PLANS = {
+    "resources": (resources, less("RLHF", "Aligner", "measured"), [
+        ("bars", ["paper's ledger", "measured"], "memory, times the Aligner's")]),
+    "bound": (bound, less("0", "1000", "left"), [
+        ("lines", ["left", "right"], "nats an answer", "steps of Eq. (4)")]),
+    "upstreams": (upstreams, [(1, "mean of all *", "good gain")], [
+        ("bars", ["good gain"], "gain in good answers, points")]),
+    "warmup": (warmup, less("20", "0", "good"), [
+        ("lines", ["good", "good copied", "bad corrected"], "%", "identity, % of the steps")]),
+    "correction": (correction, less("large, corrects/2000", "large, answers/2000", "good"), [
+        ("lines", ["good"], GOOD, "steps")]),
+    "baselines": (baselines, less("large: Aligner", "large: SFT", "good"), [
+        ("bars", ["helpful", "harmless", "good"], "%")]),
+    "weak-to-strong": (weak_to_strong, [(1, "SFT, weak answers", "average")], [
+        ("bars", ["helpful", "harmless", "average"], "gain over the student before, points")]),
+    "rounds": (rounds, less("DPO, Aligner/3", "DPO, plain/3", "good"), [
+        ("lines", ["good"], GOOD, "round")]),
+    "steering": (steering, [(1, "all", "over chance")], [
+        ("bars", ["separation", "chance"], "pairs told apart, %"),
+        ("lines", ["degree"], "degree of correction D_L", "alpha")]),
+    "scale": (scale, [(1, "all", "first half"), (-1, "all", "second half")], [
+        ("log", ["good"], GOOD, "parameters")]),
+    "domain": (domain, less("after, with replay", "before", "the domain"), [
+        ("bars", ["the domain", "the world"], "right, %")])}
+
+class Experiment:
+    """A row of the table: name, claim, comparison, aim with its unit, most seeds."""
+
+    def __init__(self, name):
+        self.name, (self.run, self.terms, self.plots) = name, PLANS[name]
+        with open("docs/experiments.md", encoding="utf-8") as f:
+            row = re.search(rf"^\| \[{name}\]\(.*", f.read(), re.M)[0].split(" | ")
+        self.claim, self.comparison, self.most = row[1], row[2], int(row[4].strip(" |"))
+        aim, self.unit = row[3].split(" ", 1)
+        self.aim = float(aim)
+        self.pictures = [f"{name}{-i - 1 if i else ''}.svg" for i in range(len(self.plots))]
 
 # ---- 6. The runner ---------------------------------------------------------------------------
 
@@ -482,15 +475,16 @@ def compared(e, seeds):
     return interval([sum(f * found[p][m] for f, p, m in e.terms) for found in seeds.values()])
 
 def narrow(e, seeds):
+    """Half of the interval is at most the aim, or half the aim if the effect is smaller than it."""
     mean, half = compared(e, seeds)
     return half <= (e.aim if abs(mean) >= e.aim else e.aim / 2)
 
-def one_seed(name, s, key):
+def one_seed(e, s, key):
     part, d, began = f"{WORK}/parts/{key}-{s}.json", f"{WORK}/{key}/{s}", time.monotonic()
     if not os.path.exists(part):
         os.makedirs(WORK + "/parts", exist_ok=True)
-        found = json.dumps(PLANS[name].run(Bench(s, d)))
-        print(f"   {name}, seed {s}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+        found = json.dumps(e.run(Bench(s, d)))
+        print(f"   {e.name}, seed {s}: {time.monotonic() - began:.0f} s", file=sys.stderr)
         save(part, found)
         shutil.rmtree(d)
     with open(part) as f:
@@ -498,43 +492,37 @@ def one_seed(name, s, key):
 
 def experiment(name, results, key):
     """Runs an experiment; numbers, page and pictures go to a folder."""
-    e, seeds, todo = PLANS[name], {}, {"quick": [1], "tune": [0], "full": [1, 2, 3, 4]}[HOW]
+    e, seeds, todo = Experiment(name), {}, {"quick": [1], "tune": [0], "full": [1, 2, 3, 4]}[HOW]
     print("== " + name, file=sys.stderr)
     with ThreadPoolExecutor(1 if name == "resources" else JOBS) as pool:
         while todo:
-            seeds |= dict(zip(todo, pool.map(lambda s: one_seed(name, s, key), todo)))
+            seeds |= dict(zip(todo, pool.map(lambda s: one_seed(e, s, key), todo)))
             n, more = len(seeds), HOW == "full" and not narrow(e, seeds)
             todo = range(n + 1, min(n + 2, e.most) + 1) if more else []
-    if HOW == "tune": return print(page(name, seeds))
+    if HOW == "tune": return print(page(e, seeds))
     os.makedirs(results, exist_ok=True)
-    numbers = [f"{p}\t{s}\t{m}\t{v:.6g}\n" for s, found in seeds.items()
-               for p, row in found.items() for m, v in row.items()]
-    pages(save(f"{results}/{name}.tsv", "point\tseed\tmetric\tvalue\n" + "".join(numbers)))
+    pages(save(f"{results}/{name}.json", json.dumps(seeds, indent=1)))
 
 def own_domain(path):
-    """Checks and copies the user's triples; the name of their folder."""
-    rows = read(path)
+    """A folder for a file of triples, which are checked and copied there."""
+    rows, keys = read(path), ("question", "answer", "correction")
     for i, r in enumerate(rows):
-        if not all(isinstance(r, dict) and isinstance(r.get(k), str) for k in ("question", "answer", "correction")):
-            die(f"{path}, row {i + 1}: \"question\", \"answer\" and \"correction\" were expected, each a text")
-    if len({r["question"] for r in rows}) < 10: die(f"{path}: fewer than ten questions; a tenth is held out")
-    if not os.path.exists(BIG):
-        subprocess.run(["./train.sh"] + ["quick"] * QUICK, check=True, stdout=subprocess.DEVNULL)
-    global DOMAIN
-    DOMAIN += re.sub("[^A-Za-z0-9-]+", "-", os.path.splitext(os.path.basename(path))[0]) + "/"
-    os.makedirs(DOMAIN, exist_ok=True)
-    return write(DOMAIN + "rows.jsonl", rows)
+        if not isinstance(r, dict) or not all(isinstance(r.get(k), str) for k in keys):
+            die(f"{path}, row {i + 1}: texts were expected under {', '.join(keys)}")
+    if len({r["question"] for r in rows}) < 10:
+        die(f"{path}: fewer than ten questions; a tenth of them is held out")
+    if not os.path.exists(BIG) and subprocess.run(["./train.sh"] + ["quick"] * QUICK).returncode:
+        die(f"{BIG} is missing and ./train.sh failed")
+    d = f"{TOP}/domain/{re.sub('[^A-Za-z0-9]+', '-', os.path.splitext(os.path.basename(path))[0])}"
+    os.makedirs(d, exist_ok=True)
+    return write(d + "/rows.jsonl", rows)
 
 # ---- 7. Pages and pictures -------------------------------------------------------------------
 
 def load(path):
-    """{seed: {point: {metric: number}}} from a file of numbers."""
-    seeds = {}
+    """The experiment of a file of numbers, and {seed: {point: {metric: number}}}."""
     with open(path) as f:
-        for line in f.read().splitlines()[1:]:
-            point, s, metric, value = line.split("\t")
-            seeds.setdefault(s, {}).setdefault(point, {})[metric] = float(value)
-    return seeds
+        return Experiment(os.path.basename(path)[:-5]), json.load(f)
 
 def cell(seeds, point, metric):
     """Mean and half interval at a point, or None."""
@@ -555,19 +543,16 @@ def verdict(e, seeds):
             "Cannot be told")
     return f"**{word}**: {shown((mean, half), '+')} {e.unit}, {len(seeds)} seeds"
 
-def pictures(name):
-    return [f"{name}{'' if i == 0 else -i - 1}.svg" for i in range(len(PLANS[name].plots))]
-
-def page(name, seeds, title=None):
-    e, first = PLANS[name], next(iter(seeds.values()))
+def page(e, seeds, title=None):
+    first = next(iter(seeds.values()))
     metrics = list(dict.fromkeys(m for row in first.values() for m in row))
-    return "\n".join([
-        f"# {title or name}", "", f"The claim: {e.claim}. The comparison: {e.comparison}.", "",
-        verdict(e, seeds) + ". Mean, and half of the 95 % interval over the seeds.", "",
-        "| | " + " | ".join(metrics) + " |", "|:--|" + "--:|" * len(metrics)] + [
-        f"| {p} | " + " | ".join(shown(cell(seeds, p, m)) for m in metrics) + " |" for p in first] + [
-        ""] + [f"![{name}]({f})" for f in pictures(name)] + [
-        "", f"Made by `./train.sh {name}` from [{name}.tsv]({name}.tsv)."])
+    lines = [f"# {title or e.name}", "", f"The claim: {e.claim}. The comparison: {e.comparison}.", "",
+             verdict(e, seeds) + ". Mean, and half of the 95 % interval over the seeds.", "",
+             "| | " + " | ".join(metrics) + " |", "|:--|" + "--:|" * len(metrics)]
+    for p in first:
+        lines.append(f"| {p} | " + " | ".join(shown(cell(seeds, p, m)) for m in metrics) + " |")
+    return "\n".join(lines + [""] + [f"![{e.name}]({f})" for f in e.pictures] + [
+        "", f"Made by `./train.sh {e.name}` from [{e.name}.json]({e.name}.json)."])
 
 # gnuplot's white and black become the colours of the reader's page, light or dark.
 STYLE = "".join(f"{media} rect:first-of-type {{ fill: {paper} }} [fill=black] {{ fill: {ink} }} "
@@ -590,83 +575,90 @@ def curves(seeds, metrics, bars):
                 found.setdefault(title, []).append([float(x), mean, 0 if half == math.inf else half, p])
     return found
 
+BAR = "with boxxyerror fs solid"
+SETTINGS = ("set tics nomirror scale 0.5", "set key noenhanced above left samplen 2",
+            "set xlabel noenhanced", "set ylabel noenhanced")
+
 def draw(seeds, plot, out):
     """Horizontal bars, or curves, with intervals."""
     style, metrics, label, *x_label = plot
-    bars = style == "bars"
+    bars, script, parts = style == "bars", [], []
     found = curves(seeds, metrics, bars)
-    names, k, data, parts = list(dict.fromkeys(r[3] for rows in found.values() for r in rows)), len(found), [], []
+    names, k = list(dict.fromkeys(r[3] for rows in found.values() for r in rows)), len(found)
     for i, (title, rows) in enumerate(found.items()):
         shift = (i - (k - 1) / 2) * 0.8 / k if bars else 0
-        data += [f"$d{i} << END", *(f"{x + shift} {mean} {half}" for x, mean, half, _ in sorted(rows)), "END"]
+        script += [f"$d{i} << END", *(f"{x + shift} {y} {h}" for x, y, h, _ in sorted(rows)), "END"]
         line = f"lc rgb '{COLOURS[i % 6]}' title \"{title}\" noenhanced"
-        parts += [f"$d{i} using ($2/2):1:(abs($2)/2):({0.36 / k}) with boxxyerror fs solid {line}",
-                  f"$d{i} using 2:1:3 with xerrorbars pt -1 lc rgb 'black' notitle"] if bars else [
-                  f"$d{i} using 1:2:3 with yerrorlines lw 2 pt 7 ps 0.5 {line}"]
+        if bars:
+            parts += [f"$d{i} using ($2/2):1:(abs($2)/2):({0.36 / k}) {BAR} {line}",
+                      f"$d{i} using 2:1:3 with xerrorbars pt -1 lc rgb 'black' notitle"]
+        else:
+            parts.append(f"$d{i} using 1:2:3 with yerrorlines lw 2 pt 7 ps 0.5 {line}")
     height = 110 + len(names) * (14 + 12 * k) if bars else 420
-    ticks = ", ".join(f"\"{p}\" {i}" for i, p in enumerate(names))
-    script = data + [
-        f"set terminal svg size 760,{height} dynamic font 'sans-serif,13' background 'white'",
-        f"set output '{out}.part'", "set tics nomirror scale 0.5", "set border 3",
-        f"set grid {'x' if bars else ''} lc rgb '#88888888' lt 1", "set key noenhanced above left samplen 2"] + ([
-        f"set ytics noenhanced ({ticks}) scale 0", f"set yrange [{len(names) - 0.4}:-0.6]", "set border 1",
-        f"set lmargin at screen {(max(map(len, names)) * 7.4 + 20) / 760}", f"set xlabel \"{label}\" noenhanced",
-        "set arrow from 0, graph 0 to 0, graph 1 nohead"] if bars else [
-        f"set ylabel \"{label}\" noenhanced", f"set xlabel \"{x_label[0]}\" noenhanced",
-        "set offsets graph 0.03, graph 0.03, graph 0.05, graph 0.05",
-        "set logscale x; set format x '%.0s %c'" if style == "log" else ""]) + ["plot " + ", ".join(parts)]
+    script += [f"set terminal svg size 760,{height} dynamic font 'sans-serif,13' background 'white'",
+               f"set output '{out}.part'", *SETTINGS,
+               f"set grid {'x' if bars else ''} lc rgb '#88888888' lt 1"]
+    if bars:
+        ticks = ", ".join(f"\"{p}\" {i}" for i, p in enumerate(names))
+        script += [f"set ytics noenhanced ({ticks}) scale 0", f"set yrange [{len(names) - 0.4}:-0.6]",
+                   f"set lmargin at screen {(max(map(len, names)) * 7.4 + 20) / 760}", "set border 1",
+                   f"set xlabel \"{label}\"", "set arrow from 0, graph 0 to 0, graph 1 nohead"]
+    else:
+        script += [f"set ylabel \"{label}\"", f"set xlabel \"{x_label[0]}\"", "set border 3",
+                   "set offsets graph 0.03, graph 0.03, graph 0.05, graph 0.05"]
+        script += ["set logscale x", "set format x '%.0s %c'"] if style == "log" else []
+    script.append("plot " + ", ".join(parts))
     subprocess.run(["gnuplot"], input="\n".join(script), text=True, check=True)
     with open(out + ".part") as f:
         save(out, f.read().replace("<desc>", f"<style>{STYLE}</style>\n<desc>", 1))
 
 def pages(path):
     """The page and the pictures beside a file of numbers."""
-    d, name = os.path.split(path[:-4])
-    seeds, title = load(path), d.split("/")[-1]
-    save(path[:-3] + "md", page(name, seeds, f"domain: {title}" if "domain/" in d else None) + "\n")
+    (e, seeds), d = load(path), os.path.dirname(path)
+    title = f"domain: {os.path.basename(d)}" if "/domain/" in path else None
+    save(path[:-4] + "md", page(e, seeds, title) + "\n")
     if not shutil.which("gnuplot"):
-        return print("gnuplot is missing, so no pictures; install it and run make docs", file=sys.stderr)
-    for plot, picture in zip(PLANS[name].plots, pictures(name)):
-        draw(seeds, plot, f"{d}/{picture}")
-
-def fill(content, mark, block):
-    """Puts a block between a mark and the next end."""
-    head, found, tail = content.partition(f"<!-- {mark} -->\n")
-    return f"{head}{found}{block}\n<!-- end -->" + tail.split("<!-- end -->", 1)[1] if found else content
+        print("gnuplot is missing, so no pictures; install it and run make docs", file=sys.stderr)
+    else:
+        for plot, picture in zip(e.plots, e.pictures):
+            draw(seeds, plot, f"{d}/{picture}")
 
 def docs():
-    """All pages, and in docs/experiments.md the table and what came out, between their marks."""
-    with open("docs/experiments.md") as f:
+    """All pages, and what came out between the marks of docs/experiments.md."""
+    with open("docs/experiments.md", encoding="utf-8") as f:
         content = f.read()
-    table = ["| experiment | the claim | the comparison | seeds | what came out |", "|:--|:--|:--|--:|:--|"]
-    for name, e in PLANS.items():
-        path, block, n, said = f"docs/results/{name}.tsv", "Not run yet.", f"at most {e.most}", "not run yet"
+    for name in PLANS:
+        path, block = f"docs/results/{name}.json", "Not run yet."
         if os.path.exists(path):
             pages(path)
-            n, said = len(load(path)), verdict(e, load(path)).rsplit(",", 1)[0]
-            block = "\n\n".join([f"{said}, {n} seeds ([all numbers](results/{name}.md))."]
-                                + [f"![{name}](results/{f})" for f in pictures(name)])
-        table.append(f"| [{name}](#{name}) | {e.claim} | {e.comparison} | {n} | {said} |")
-        content = fill(content, name, block)
-    save("docs/experiments.md", fill(content, "table", "\n".join(table)))
+            e, seeds = load(path)
+            block = f"{verdict(e, seeds)} ([all numbers](results/{name}.md)).\n"
+            block += "".join(f"\n![{name}](results/{f})" for f in e.pictures)
+        content = re.sub(rf"(<!-- {name} -->\n).*?(?=\n<!-- end -->)", lambda m: m[1] + block, content,
+                         flags=re.S)
+    save("docs/experiments.md", content)
 
 def main():
-    if ARGUMENTS == ["docs"]: return docs()
-    if ARGUMENTS[:1] == ["page"] and len(ARGUMENTS) == 2:
-        return print(page(os.path.basename(ARGUMENTS[1])[:-4], load(ARGUMENTS[1])))
-    own = os.path.join(START, ARGUMENTS[1]) if ARGUMENTS[:1] == ["domain"] and len(ARGUMENTS) == 2 else None
+    global DOMAIN
+    own = os.path.join(START, ARGUMENTS[1]) if ARGUMENTS[:1] == ["domain"] and ARGUMENTS[1:] else None
     names = list(PLANS) if ARGUMENTS == ["all"] else ["domain"] if own else ARGUMENTS
+    if ARGUMENTS == ["docs"]: return docs()
+    if ARGUMENTS[:1] == ["page"] and len(ARGUMENTS) == 2: return print(page(*load(ARGUMENTS[1])))
     if not names or not set(names) <= set(PLANS):
         print("usage: ./train.sh [quick] NAME... | all | domain F.jsonl; NAME is one of:\n  "
               + " ".join(PLANS), file=sys.stderr)
         sys.exit(2)
-    subprocess.run(["make", "-s", "build/aligner", "build/world", "build/lab"], check=True)
+    if subprocess.run(["make", "-s", "build/aligner", "build/world", "build/lab"]).returncode:
+        die("make failed")
+    for world in FACTS:
+        prepare(world)
     for name in names:
-        key = name
+        results, key = RESULTS, name
         if name == "domain":
-            with open(own_domain(own or "tests/domain_example.jsonl")) as f:
-                key = f"domain-{number(f.read())}"
-        experiment(name, DOMAIN.rstrip("/") if own else RESULTS, key)
+            rows = own_domain(own or "tests/domain_example.jsonl")
+            DOMAIN, results = os.path.dirname(rows) + "/", os.path.dirname(rows) if own else RESULTS
+            key = f"domain-{number(json.dumps(read(rows)))}"
+        experiment(name, results, key)
     if HOW == "full" and not own: docs()
 
 main()
