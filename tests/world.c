@@ -596,10 +596,11 @@ static const Fact *confused_with(const Fact *f) {
     }
 }
 
-// The value that a wrong answer gives: of a fact the tempting one or a neighbour's, of a notice the
-// one that misleads or any other.
+// The value that a wrong answer gives: of a fact the tempting one, a neighbour's, or in training now
+// and then one that nobody has heard of; of a notice the one that misleads or any other.
 static const char *draw_wrong_value(const Topic *t) {
     const char *v = t->other;
+    if (t->kind == FACT && !mixture.exam && chance(8)) return strange_name();
     if (t->kind == FACT && t->fact->tempting && chance(40)) return t->fact->tempting;
     if (t->kind == FACT) return confused_with(t->fact)->value;
     if (chance(40)) v = draw_value(t->of, chance(50) ? "value" : "other", false);
