@@ -859,6 +859,27 @@ static void memory(void) {
     free(data.s);
 }
 
+// The edit distance that D_L is made of, both ways.
+static void distances(void) {
+    static const struct { const char *a, *b; int distance;
+    } PAIR[] = { { "", "", 0 },
+                 { "abc", "", 3 },
+                 { "", "ab", 2 },
+                 { "kitten", "sitting", 3 },
+                 { "flaw", "lawn", 2 },
+                 { "abc", "abc", 0 },
+                 { "abcdef", "azced", 3 },
+                 { "sunday", "saturday", 3 } };
+    for (int i = 0; i < 8; i++) {
+        Ids a = { 0 }, b = { 0 };
+        for (const char *p = PAIR[i].a; *p; p++) ids_add(&a, *p);
+        for (const char *p = PAIR[i].b; *p; p++) ids_add(&b, *p);
+        OK(levenshtein(&a, &b) == PAIR[i].distance, "from %s to %s", PAIR[i].a, PAIR[i].b);
+        OK(levenshtein(&b, &a) == PAIR[i].distance, "from %s to %s", PAIR[i].b, PAIR[i].a);
+        FREE(a.a, b.a);
+    }
+}
+
 int main(void) {
     set_threads(1);
     setenv("OMP_NUM_THREADS", "1", 0);                  // the commands' small loops, too
@@ -874,5 +895,6 @@ int main(void) {
     equation_3();
     steering();
     commands();
+    distances();
     return done("lab");
 }
