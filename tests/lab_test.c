@@ -751,7 +751,7 @@ static const struct { const char *arguments; int code; const char *what; } CASE[
     { "loglik mu.gguf lab_bad.jsonl", 0, "{\"line\": \"{broken\"" },
     { "loglik pi.gguf lab.jsonl --target correction", 0, "\"tokens\": " },
     { "loglik pi.gguf lab.jsonl --target question", 2, "answer or correction" },
-    { "bound pi.gguf mu.gguf --data lab.jsonl --json", 0, "\"slack\": " },
+    { "bound pi.gguf mu.gguf --data lab_bad.jsonl --json", 0, "\"slack\": " },
     { "bound pi.gguf mu.gguf --data lab_bad.jsonl", 0, "(2 rows skipped)" },
     { "bound mu.gguf pi.gguf --data lab.jsonl", 1, "a model that answers was expected" },
     { "steer mu.gguf --data lab.jsonl --json --alpha -1,1", 0, "\"held_out\": false" },
@@ -766,7 +766,7 @@ static const struct { const char *arguments; int code; const char *what; } CASE[
     { "memory --vocab 4000 --dim 64", 0, "total" },
     { "memory", 2, "a model, or --vocab" } };
 
-// The toy triples as JSONL, and the same with a row and a line that cannot be used.
+// The toy triples as JSONL, and two of them with a row and a line that cannot be used.
 static void write_data(void) {
     static const char *const KEY[] = { "{\"question\": ", ", \"answer\": ", ", \"correction\": " };
     Buf data = { 0 };
@@ -778,6 +778,7 @@ static void write_data(void) {
         buf_puts(&data, "}\n");
     }
     put_file(TMP "lab.jsonl", data.s, data.n);
+    data.n = (size_t)(strchr(strchr(data.s, '\n') + 1, '\n') + 1 - data.s);
     buf_puts(&data, "{\"question\": 1}\n{broken\n");
     put_file(TMP "lab_bad.jsonl", data.s, data.n);
     free(data.s);
