@@ -95,7 +95,7 @@ page:                                         ## build/page.html: the lecture an
 	@python3 docs/page.py $(B)
 
 docs:                                         ## pages and plots of the experiments from their numbers (docs/results)
-	@tests/results.sh
+	@tests/experiments.py docs
 
 clean:                                        ## removes build/
 	rm -rf build

@@ -751,7 +751,7 @@ static const struct { const char *arguments; int code; const char *what; } CASE[
     { "loglik mu.gguf lab_bad.jsonl", 0, "{\"line\": \"{broken\"" },
     { "loglik pi.gguf lab.jsonl --target correction", 0, "\"tokens\": " },
     { "loglik pi.gguf lab.jsonl --target question", 2, "answer or correction" },
-    { "bound pi.gguf mu.gguf --data lab.jsonl --json", 0, "\"slack\": " },
+    { "bound pi.gguf mu.gguf --data lab_bad.jsonl --json", 0, "\"slack\": " },
     { "bound pi.gguf mu.gguf --data lab_bad.jsonl", 0, "(2 rows skipped)" },
     { "bound mu.gguf pi.gguf --data lab.jsonl", 1, "a model that answers was expected" },
     { "steer mu.gguf --data lab.jsonl --json --alpha -1,1", 0, "\"held_out\": false" },
@@ -766,7 +766,7 @@ static const struct { const char *arguments; int code; const char *what; } CASE[
     { "memory --vocab 4000 --dim 64", 0, "total" },
     { "memory", 2, "a model, or --vocab" } };
 
-// The toy triples as JSONL, and the same with a row and a line that cannot be used.
+// The toy triples as JSONL, and two of them with a row and a line that cannot be used.
 static void write_data(void) {
     static const char *const KEY[] = { "{\"question\": ", ", \"answer\": ", ", \"correction\": " };
     Buf data = { 0 };
@@ -778,6 +778,7 @@ static void write_data(void) {
         buf_puts(&data, "}\n");
     }
     put_file(TMP "lab.jsonl", data.s, data.n);
+    data.n = (size_t)(strchr(strchr(data.s, '\n') + 1, '\n') + 1 - data.s);
     buf_puts(&data, "{\"question\": 1}\n{broken\n");
     put_file(TMP "lab_bad.jsonl", data.s, data.n);
     free(data.s);
@@ -859,6 +860,27 @@ static void memory(void) {
     free(data.s);
 }
 
+// The edit distance that D_L is made of, both ways.
+static void distances(void) {
+    static const struct { const char *a, *b; int distance;
+    } PAIR[] = { { "", "", 0 },
+                 { "abc", "", 3 },
+                 { "", "ab", 2 },
+                 { "kitten", "sitting", 3 },
+                 { "flaw", "lawn", 2 },
+                 { "abc", "abc", 0 },
+                 { "abcdef", "azced", 3 },
+                 { "sunday", "saturday", 3 } };
+    for (int i = 0; i < 8; i++) {
+        Ids a = { 0 }, b = { 0 };
+        for (const char *p = PAIR[i].a; *p; p++) ids_add(&a, *p);
+        for (const char *p = PAIR[i].b; *p; p++) ids_add(&b, *p);
+        OK(levenshtein(&a, &b) == PAIR[i].distance, "from %s to %s", PAIR[i].a, PAIR[i].b);
+        OK(levenshtein(&b, &a) == PAIR[i].distance, "from %s to %s", PAIR[i].b, PAIR[i].a);
+        FREE(a.a, b.a);
+    }
+}
+
 int main(void) {
     set_threads(1);
     setenv("OMP_NUM_THREADS", "1", 0);                  // the commands' small loops, too
@@ -874,5 +896,6 @@ int main(void) {
     equation_3();
     steering();
     commands();
+    distances();
     return done("lab");
 }
