@@ -1244,11 +1244,12 @@ def fault_35():
 
 
 def fault_36():
-    """The tests are built with -O2: a compiler crashed on them at -O3."""
+    """The tests are built with -O2: a compiler crashed on them at -O3. (The kernels' are built as the program is.)"""
     r = shell(f"cd {ROOT} && make -n -B B=@b tests")
     lines = [line for line in r.out.splitlines() if re.search(r" tests/\w+\.c ", line)]
     ok("there are such lines", lines, r.about())
     for line in lines:
+        if re.search(r" tests/(kernels\w*|lab)\.c ", line): continue
         ok("-O2", re.findall(r"-O\d", line)[-1:] == ["-O2"], line)
 
 
