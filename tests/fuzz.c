@@ -209,6 +209,8 @@ static void use_world(char *s)
     pool = (List){ 0 };
     memset(people_x, 0, sizeof people_x);
     memset(people_y, 0, sizeof people_y);
+    real_free(pairs.slot);
+    real_free(trained.slot);
     pairs = trained = (Set){ 0 };
     read_content(s);
     dice = 1;
