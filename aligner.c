@@ -62,7 +62,7 @@
 typedef struct { const char *s; size_t n; } Text;       // borrows its bytes
 typedef struct { char *s; size_t n, cap; } Buf;         // owns bytes that grow; a NUL follows them
 typedef struct { int *a, n; size_t cap; } Ids;          // owns token ids that grow
-typedef struct Model Model;                             // a transformer with its tokenizer: chapter 3
+typedef struct Model Model;                             // a transformer: chapter 3
 typedef struct Generator Generator;                     // a model that is ready to write: chapter 5
 
 // One element of the paper's data M: question, original answer, corrected answer.
@@ -81,15 +81,15 @@ static Row make_row(const Model *m, Buf condition, Text target);    // takes the
 // condition, SFT's target.
 
 static Row sft(const Model *m, Triple t) {
-    return make_row(m, prompt(m, t.x, NONE ), t.y_o);   // Eq. (1), p. 3: - log pi_theta(y_o | x)
+    return make_row(m, prompt(m, t.x, NONE ), t.y_o);   // Eq. (1), p. 3:   - log pi(y_o | x)
 }
 
 static Row warmup(const Model *m, Triple t) {
-    return make_row(m, prompt(m, t.x, t.y_o), t.y_o);   // identity, p. 3: - log mu_phi(y_o | y_o, x)
+    return make_row(m, prompt(m, t.x, t.y_o), t.y_o);   // p. 3, identity: - log mu(y_o | y_o, x)
 }
 
 static Row aligner(const Model *m, Triple t) {
-    return make_row(m, prompt(m, t.x, t.y_o), t.y_c);   // Eq. (4), p. 3: - log mu_phi(y_c | y_o, x)
+    return make_row(m, prompt(m, t.x, t.y_o), t.y_c);   // Eq. (4), p. 3:   - log mu(y_c | y_o, x)
 }
 
 typedef Row (*Objective)(const Model *, Triple);
@@ -109,8 +109,8 @@ typedef Row (*Objective)(const Model *, Triple);
 //     - E log pi'(y_c | x)  <=  - E log mu_phi(y_c | y_o, x)  -  E log pi_theta(y_o | x)
 //
 // The last term does not depend on phi. Minimising the rest is Eq. (4), and it lowers an upper
-// bound of the SFT loss of the composed policy. pi_theta is never trained, and its weights are never
-// read: only its text comes in. (tests/lab.c computes both sides of Eq. (3) and the gap.)
+// bound of the SFT loss of the composed policy. pi_theta is never trained, and its weights are
+// never read: only its text comes in. (tests/lab.c computes both sides of Eq. (3) and the gap.)
 
 static const char *answer(Generator *pi, Text x, Buf *y_o);                 // y_o ~ pi_theta(. | x)
 static const char *correct(Generator *mu, Text x, Text y_o, Buf *y_c);      // y_c ~ mu(. | y_o, x)
@@ -180,9 +180,9 @@ static Row make_row(const Model *m, Buf condition, Text target) {
     return (Row){ ids.a, n_condition, ids.n };
 }
 
-// What is computed at once: whole rows, packed end to end. Nothing is padded. Attention stays inside
-// a row, and positions begin at 0 in each. Two rows of 4 and 5 tokens; logits are wanted at the
-// last position of the first and the last two of the second:
+// What is computed at once: whole rows, packed end to end. Nothing is padded. Attention stays
+// inside a row, and positions begin at 0 in each. Two rows of 4 and 5 tokens; logits are wanted
+// at the last position of the first and the last two of the second:
 //
 //     ids      a0 a1 a2 b0 b1 b2 b3          start   0  3  7
 //     pos      0  1  2  0  1  2  3           out     2  5  6
@@ -193,12 +193,12 @@ typedef struct {
     int *out, *target;                  // [n_out] a place in 0..T-1; the token to predict there
 } Batch;
 
-// Adds one row. The token at t predicts the token at t + 1, so the last token is predicted only, and
-// the first logits wanted are those of the condition's last token. This is the paper's mask (the -100
-// labels of the official code): the condition is read but carries no loss.
+// Adds one row. The token at t predicts the token at t + 1, so the last token is predicted only,
+// and the first logits wanted are those of the condition's last token. This is the paper's mask
+// (the -100 labels of the official code): the condition is read but carries no loss.
 //
 //     ids      <s> prompt with x, y_o  |  y_1  y_2  ...  y_n   </s>
-//     target                  y_1         y_2  y_3  ...  </s>        under the token that predicts it
+//     target                  y_1         y_2  y_3  ...  </s>     under the token that predicts it
 static void batch_add(Batch *b, const Row *r) {
     for (int t = 0; t < r->n - 1; t++) {
         if (t >= r->n_condition - 1) {
@@ -305,7 +305,8 @@ static void linear_backward(float *dX, float *dW, const float *dY, const float *
 
 // Turns each pair (2i, 2i+1) of queries and keys by the angle pos * theta^(-2i/hs), so that q . k
 // depends on how far apart two tokens are. sign -1 turns back, which is its backward pass.
-static void rope(float *qkv, const int *pos, const float *angle, int T, const Config *c, float sign);
+static void rope(float *qkv, const int *pos, const float *angle, int T, const Config *c,
+                 float sign);
 
 // out[T][C] from qkv: each token mixes the values of the tokens before it in its own row, weighted
 // by softmax(q . k / sqrt(hs)). To copy y_o, an Aligner needs a head that finds where in y_o the
@@ -334,8 +335,8 @@ static void scatter_rows(float *x, const int *at, int n, int T, int C);
 static int logits_width(const Config *c);
 static void copy_floats(float *to, const float *from, size_t n);
 
-// Logits at the places b->out, in m->acts.logits. With a cache, b is one row that continues what the
-// cache holds. The caller has reserved room with acts_reserve().
+// Logits at the places b->out, in m->acts.logits. With a cache, b is one row that continues what
+// the cache holds. The caller has reserved room with acts_reserve().
 static void forward(Model *m, const Batch *b, Cache *cache) {
     const Config *c = &m->c;
     const bool packed = cache != NULL;
@@ -372,7 +373,7 @@ static void forward(Model *m, const Batch *b, Cache *cache) {
         linear(s->gate_up, s->norm2, y->gate_up, packed, T, 2 * F, C, false);
         swiglu(s->act, s->gate_up, T, F);
         copy_floats(s->next, s->mid, (size_t)T * C);
-        linear(s->next, s->act, y->down, packed, T, C, F, true);            // next = mid + act Wdown^T
+        linear(s->next, s->act, y->down, packed, T, C, F, true);            // next = mid + act Wd^T
         for (int i = 0; m->steer && i < T * C; i++)
             s->next[i] += m->steer[l * C + i % C];                          // appendix B.6
     }
@@ -447,8 +448,9 @@ static void backward(Model *m, const Batch *b) {
 }
 
 /* ================================================================================================
-   Chapter 4. Learning.  Eq. (4) is an expectation over M. A step estimates it by the mean over a few
-   rows drawn from M. The objective has done its work before the loop starts: it is in the rows. */
+   Chapter 4. Learning.  Eq. (4) is an expectation over M. A step estimates it by the mean over a
+   few rows drawn from M. The objective has done its work before the loop starts: it is in the
+   rows. */
 
 typedef struct { Row *row; size_t n, cap; } Rows;       // M under one objective
 
@@ -462,12 +464,12 @@ typedef struct {
     int resume, quiet;
 } TrainOptions;
 
-// Where a run is in its data, and what the optimiser remembers: with the weights, all that a resumed
-// run needs.
+// Where a run is in its data, and what the optimiser remembers: with the weights, all that a
+// resumed run needs.
 typedef struct {
     long step, epoch, at, tokens, targets;      // done so far; `at` counts rows of this epoch
     long longest_target;                        // rows with longer targets wait (--grow-below)
-    double running;                             // running mean of the loss; -1 before the first step
+    double running;                             // running mean of the loss; -1 at first
     float *m, *v, *mean;                        // Adam's moments; with --ema, the mean weights
 } Progress;
 
@@ -555,13 +557,13 @@ static double learning_rate(const TrainOptions *o, long step, long steps) {
     return o->lr * (0.1 + 0.45 * (1 + cos(3.141592653589793 * done)));
 }
 
-static bool muons(const Model *m, const Tensor *t, const TrainOptions *o);  // --muon takes this one?
+static bool muons(const Model *m, const Tensor *t, const TrainOptions *o);      // is it Muon's?
 
 // One step of AdamW (Loshchilov and Hutter 2019) on gradients that clipping multiplies by scale;
 // clears them. m is a mean of the gradients, v of their squares. Both start at zero: dividing by
-// 1 - beta^t corrects the bias toward zero. Each weight gets a step of about lr, however large its
-// gradients are, and a smaller one if they disagree from step to step. Weight decay is for matrices,
-// and is decoupled: it shrinks the weight itself.
+// 1 - beta^t corrects the bias toward zero. Each weight gets a step of about lr, however large
+// its gradients are, and a smaller one if they disagree from step to step. Weight decay is for
+// matrices, and is decoupled: it shrinks the weight itself.
 //
 // epsilon is more than a guard against 0 / 0. A token that is hardly ever a target gets a tiny
 // gradient at each step. With 1e-8 it moves by lr all the same. If the head is tied, its embedding
@@ -569,7 +571,8 @@ static bool muons(const Model *m, const Tensor *t, const TrainOptions *o);  // -
 static void adamw(Model *model, Progress *p, const TrainOptions *o, double lr, float scale) {
     const double beta1 = 0.9, beta2 = 0.95, t = (double)p->step + 1;
     const float b1 = (float)beta1, b2 = (float)beta2, eps = (float)o->adam_eps, rate = (float)lr;
-    const float m_scale = (float)(1 / (1 - pow(beta1, t))), v_scale = (float)(1 / (1 - pow(beta2, t)));
+    const float m_scale = (float)(1 / (1 - pow(beta1, t)));
+    const float v_scale = (float)(1 / (1 - pow(beta2, t)));
     for (size_t i = 0; i < model->n_tensors; i++) {
         const Tensor *e = &model->tensor[i];
         float *w = model->params + e->at, *g = model->grads + e->at;
@@ -590,10 +593,10 @@ static void adamw(Model *model, Progress *p, const TrainOptions *o, double lr, f
 }
 
 static double gradient_norm(const Model *m);                                // over all weights
-static void muon(Model *m, Progress *p, const TrainOptions *o, double lr, float scale); // chapter 11
-static void update_mean(const Model *m, Progress *p, const TrainOptions *o);            // chapter 11
+static void muon(Model *m, Progress *p, const TrainOptions *o, double lr, float scale);
+static void update_mean(const Model *m, Progress *p, const TrainOptions *o);
 static void check_finite(double loss, double norm, long step);              // fails on NaN
-static void bookkeeping(Run *run, double loss, double lr, double norm);     // log, checkpoint, signs
+static void bookkeeping(Run *run, double loss, double lr, double norm);     // log, checkpoint
 static volatile sig_atomic_t interrupted;                                   // Ctrl-C was pressed
 
 // The training loop. Gradients whose norm exceeds clip are scaled down to it, so one odd batch
@@ -643,9 +646,9 @@ static double random_unit(uint64_t *state);                                 // u
 static int likelier_first(const void *a, const void *b);                    // compares two Choices
 
 // Chooses the next token from the logits z[V]. Greedy takes the largest, the first one on ties.
-// Otherwise p(token) ~ exp(z / temperature) is cut to the top_k likeliest tokens, then to the fewest
-// of these that hold top_p of their probability, and one is drawn. Before that, the frequency
-// penalty lowers each logit by penalty x (how often the text has the token already).
+// Otherwise p(token) ~ exp(z / temperature) is cut to the top_k likeliest tokens, then to the
+// fewest of these that hold top_p of their probability, and one is drawn. Before that, the
+// frequency penalty lowers each logit by penalty x (how often the text has the token already).
 static int choose(Generator *g, float *z) {
     const Decoding *how = &g->how;
     int V = g->m->c.V, best = 0, n = 0;
@@ -671,11 +674,11 @@ static int choose(Generator *g, float *z) {
 
 enum { FEED = 256 };                    // tokens that one pass reads at most
 
-static void generator_reserve(Generator *g, int n);                         // room for n more tokens
+static void generator_reserve(Generator *g, int n);                         // room for n more
 static int least(int a, int b);
 
-// Reads n more tokens of the text and returns the logits of the last n_out of them. A long prompt is
-// read in blocks; n_out is at most FEED.
+// Reads n more tokens of the text and returns the logits of the last n_out of them. A long prompt
+// is read in blocks; n_out is at most FEED.
 static float *feed(Generator *g, const int *ids, int n, int n_out) {
     Batch *b = &g->batch;
     generator_reserve(g, n);
@@ -717,12 +720,12 @@ enum { BLOCK_FIRST = 16, BLOCK_AGAIN = 8, BLOCK_MOST = 64 };    // guesses in on
 // because a pass gives the logits of all its positions. So a block of the draft is fed as if the
 // model had written it. The longest prefix that the model would have written too is accepted:
 //
-//     draft       The   capital   of   Spain   is ...         fed at once, after the last known token
+//     draft       The   capital   of   Spain   is ...         fed at once
 //     model       The   capital   of   France  ?              "is" guessed at an unwritten text
 //     accepted    The   capital   of   France                 four tokens for one pass
 //
-// The invariant of the loop: draft_at is the draft's next token (-1 if the text has left the draft).
-// Accepted tokens are in the cache; nothing after the first disagreement is.
+// The invariant of the loop: draft_at is the draft's next token (-1 if the text has left the
+// draft). Accepted tokens are in the cache; nothing after the first disagreement is.
 static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_draft, Ids *out) {
     const bool drafting = draft && g->how.temperature <= 0 && !g->how.no_draft;
     const size_t ld = (size_t)logits_width(&g->m->c);
@@ -766,8 +769,8 @@ static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_dr
     return false;
 }
 
-// log p, in nats, of the tokens ids[from .. n), or of as many as the context has room for. The cache
-// holds what comes before ids[from - 1].
+// log p, in nats, of the tokens ids[from .. n), or of as many as the context has room for. The
+// cache holds what comes before ids[from - 1].
 static double log_p_rest(Generator *g, const int *ids, int from, int n) {
     double sum = 0;
     int end = least(n, g->m->c.context + 1);
@@ -786,11 +789,11 @@ static double log_p_rest(Generator *g, const int *ids, int from, int n) {
 //
 //     log mu(y_c | y_o, x)  -  log mu(y_o | y_o, x)  >=  X
 //
-// The ratio asks both texts whole, while greedy decoding leaves y_o at the first token that is not
-// the likeliest, whatever comes of it. What the two texts share cancels, so only the rest is read:
-// nothing if y_c is a copy. An Aligner that trained on fewer good answers than it meets corrects too
-// readily. By Bayes' rule its log odds of a copy are short by the log of the ratio of the odds, and
-// X gives that back. r is y_o's row.
+// The ratio asks both texts whole, while greedy decoding leaves y_o at the first token that is
+// not the likeliest, whatever comes of it. What the two texts share cancels, so only the rest is
+// read: nothing if y_c is a copy. An Aligner that trained on fewer good answers than it meets
+// corrects too readily. By Bayes' rule its log odds of a copy are short by the log of the ratio
+// of the odds, and X gives that back. r is y_o's row.
 static bool outweighs(Generator *g, const Row *r, const Ids *y_c) {
     Ids ids = { 0 };
     int shared = 0;
@@ -842,16 +845,16 @@ static const char *correct(Generator *mu, Text x, Text y_o, Buf *y_c) {
     return reason;
 }
 
-// y_o ~ pi_theta(. | x): the right factor of Eq. (2). Returns NULL, or the reason it has no end; y_o
-// then holds what there is.
+// y_o ~ pi_theta(. | x): the right factor of Eq. (2). Returns NULL, or the reason it has no end;
+// y_o then holds what there is.
 static const char *answer(Generator *pi, Text x, Buf *y_o) {
     return write_text(pi, make_row(pi->m, prompt(pi->m, x, NONE), NONE), y_o);
 }
 
-/* You have now read the paper in code: where the condition ends, what the loss is, how it is learnt,
-   and how a correction is written. Another paper's method changes a few lines of this: DPO, reward
-   model and RLHF replace supervised_loss() (tests/lab.c); Stream Aligner calls correct() sentence
-   by sentence; MetaAligner puts its objectives into the prompt.
+/* You have now read the paper in code: where the condition ends, what the loss is, how it is
+   learnt, and how a correction is written. Another paper's method changes a few lines of this:
+   DPO, reward model and RLHF replace supervised_loss() (tests/lab.c); Stream Aligner calls
+   correct() sentence by sentence; MetaAligner puts its objectives into the prompt.
 
    ================================================================================================
    PART II: THE MACHINE ROOM
@@ -863,6 +866,7 @@ static const char *answer(Generator *pi, Text x, Buf *y_o) {
 #define CHECK(condition, ...) do { if (!(condition)) DIE(__VA_ARGS__); } while (0)
 #define SHOW(t) (int)(t).n, (t).s                       // a Text as the two arguments of "%.*s"
 
+// The control codes of ASCII. A terminal obeys some of them, so none may reach it from a file.
 static bool is_control(char c) { return (uint8_t)c < 32 || c == 127; }
 
 // Prints one message with its place in this file and exits with 1. Messages quote files, so control
@@ -892,6 +896,7 @@ static void *zalloc(size_t n, size_t size) {
     return memset(p, 0, bytes);
 }
 
+// n ints, all zero. Counts and positions are ints throughout; sizes of memory are size_t.
 static int *ints(int n) { return zalloc((size_t)n, sizeof(int)); }
 
 // Makes room for n elements in a (of *cap) and keeps its contents. Doubling makes appending cheap.
@@ -905,7 +910,8 @@ static void *grow(void *a, size_t size, size_t *cap, size_t n) {
 }
 
 // FREE(a, b, ...) frees each of them.
-#define FREE(...) free_each((void *[]){ __VA_ARGS__ }, sizeof (void *[]){ __VA_ARGS__ } / sizeof(void *))
+#define FREE(...) \
+    free_each((void *[]){ __VA_ARGS__ }, sizeof (void *[]){ __VA_ARGS__ } / sizeof(void *))
 
 static void free_each(void *const *p, size_t n) {
     for (size_t i = 0; i < n; i++) free(p[i]);
@@ -917,19 +923,23 @@ static void buf_add(Buf *b, const void *s, size_t n) {
     b->s[b->n += n] = 0;
 }
 
+// The same for a C string, which must not be NULL.
 static void buf_puts(Buf *b, const char *s) { buf_add(b, s, strlen(s)); }
 
+// b keeps its memory: a Buf that is used in a loop soon allocates no more.
 static void buf_set(Buf *b, Text t) {
     b->n = 0;
     buf_add(b, t.s, t.n);
 }
 
+// A text has at most as many tokens as an int can count, since positions are ints.
 static void ids_add(Ids *v, int id) {
     CHECK(v->n < INT_MAX - 1, "a text of more than %d tokens", INT_MAX - 1);
     v->a = grow(v->a, sizeof *v->a, &v->cap, (size_t)v->n + 1);
     v->a[v->n++] = id;
 }
 
+// Small questions about text. None of them copies anything.
 static Text text(const char *s) { return (Text){ s, strlen(s) }; }
 static Text contents(const Buf *b) { return (Text){ b->s, b->n }; }
 static Text rest_of(Text t, size_t n) { return (Text){ t.s + n, t.n - n }; }
@@ -958,6 +968,7 @@ static size_t utf8_length(Text t) {
     return overlong || beyond ? 0 : n;
 }
 
+// Is the whole text valid UTF-8? An empty one is.
 static bool valid_utf8(Text t) {
     for (size_t n; t.n; t = rest_of(t, n))
         if (!(n = utf8_length(t))) return false;
@@ -971,8 +982,8 @@ static double seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-// splitmix64 (Steele, Lea, Flood 2014), the only source of randomness here. Its state is one number,
-// so knowing it is enough to repeat or resume a run.
+// splitmix64 (Steele, Lea, Flood 2014), the only source of randomness here. Its state is one
+// number, so knowing it is enough to repeat or resume a run.
 static uint64_t random_u64(uint64_t *state) {
     uint64_t z = *state += 0x9E3779B97F4A7C15u;
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
@@ -980,7 +991,8 @@ static uint64_t random_u64(uint64_t *state) {
     return z ^ z >> 31;
 }
 
-// Uniform in [0, 1): as many bits as a double's mantissa has, so rounding never gives 1.
+// Uniform in [0, 1), from the upper 53 bits: as many bits as a double's mantissa has, so rounding
+// never gives 1.
 static double random_unit(uint64_t *state) {
     return (double)(random_u64(state) >> 11) * 0x1p-53;
 }
@@ -1003,7 +1015,7 @@ static Buf read_all(const char *path) {
 typedef struct { const char *path, *what, *p; size_t n, at; } File;     // what: the part being read
 
 static const char *need(File *f, uint64_t n) {
-    CHECK(n <= f->n - f->at, "%s: ends inside %s (%llu bytes wanted, %zu left); copy the file again",
+    CHECK(n <= f->n - f->at, "%s: ends inside %s (%llu bytes wanted, %zu left); copy it again",
           f->path, f->what, (unsigned long long)n, f->n - f->at);
     f->at += (size_t)n;
     return f->p + (f->at - (size_t)n);
@@ -1030,6 +1042,7 @@ static float read_f32(File *f) {
     return v;
 }
 
+// The name a file has until it is whole. No user has such a file of his own.
 static Buf temporary_name(const char *path) {
     Buf name = { 0 };
     buf_puts(&name, path);
@@ -1037,8 +1050,8 @@ static Buf temporary_name(const char *path) {
     return name;
 }
 
-// Writes the parts to a temporary file, then renames it. Renaming is atomic: nobody ever sees half a
-// file, and a crash or a full disk leaves the old one whole.
+// Writes the parts to a temporary file, then renames it. Renaming is atomic: nobody ever sees
+// half a file, and a crash or a full disk leaves the old one whole.
 static void write_file(const char *path, int n_parts, const Text *part) {
     Buf temporary = temporary_name(path);
     FILE *f = fopen(temporary.s, "wb");
@@ -1059,7 +1072,7 @@ static void write_file(const char *path, int n_parts, const Text *part) {
 static void check_writable(const char *path) {
     struct stat s;
     Buf temporary = temporary_name(path);
-    CHECK(stat(path, &s) || !S_ISDIR(s.st_mode), "cannot write %s: it is a folder; name a file", path);
+    CHECK(stat(path, &s) || S_ISREG(s.st_mode), "cannot write %s: it is not a file", path);
     FILE *f = fopen(temporary.s, "wb");
     CHECK(f, "cannot write %s: %s; name a folder that can be written", path, strerror(errno));
     fclose(f);
@@ -1107,6 +1120,8 @@ static float *scratch(int use, size_t n) {
 
 enum { LANES = 8 };     // sums run in 8 interleaved lanes, so that compilers may use vector units
 
+// The order of these seven additions is part of every result. It is the order in which the halves
+// of a vector register are added.
 static inline float add_lanes(const float s[LANES]) {
     return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
 }
@@ -1122,10 +1137,11 @@ static inline float dot(const float *a, const float *b, int n) {
     return add_lanes(s);
 }
 
-// e^x to 2 units in the last place, in plain C that compilers vectorize (libm's expf differs between
-// systems). With n = round(x / ln 2) and r = x - n ln 2, e^x = 2^n e^r and |r| <= 0.35. Adding
-// 1.5 * 2^23 leaves no bits for a fraction, which rounds; ln 2 is subtracted in two parts, the first
-// of which is exact; a polynomial (Cephes) gives e^r; 2^n is written into the exponent's bits.
+// e^x to 2 units in the last place, in plain C that compilers vectorize (libm's expf differs
+// between systems). With n = round(x / ln 2) and r = x - n ln 2, e^x = 2^n e^r and |r| <= 0.35.
+// Adding 1.5 * 2^23 leaves no bits for a fraction, which rounds; ln 2 is subtracted in two parts,
+// the first of which is exact; a polynomial (Cephes) gives e^r; 2^n is written into the
+// exponent's bits.
 static inline float exp_f32(float x) {
     float y = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
     union { float f; uint32_t u; } scale = { y * 1.44269504f + 12582912.0f };
@@ -1134,10 +1150,12 @@ static inline float exp_f32(float x) {
     float p = (1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f;
     p = ((p * r + 4.1665795894e-2f) * r + 1.6666665459e-1f) * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    scale.u = (scale.u + 127) << 23;                    // no cast to int, which NaN would not survive
+    scale.u = (scale.u + 127) << 23;                    // not a cast, which NaN would not survive
     return x < -87.0f ? 0.0f : p * scale.f;
 }
 
+// Every row of x gets the length sqrt(C), then each column its own weight. r is stored because
+// that is cheaper than computing it again on the way back.
 static void rmsnorm(float *y, float *r, const float *x, const float *w, int T, int C, float eps) {
     #pragma omp parallel for schedule(static) if ((long)T * C > 16384)
     for (int t = 0; t < T; t++) {
@@ -1178,9 +1196,11 @@ static void rmsnorm_backward(float *dx, float *dw, const float *dy, const float 
     }
 }
 
-// v1 * -s and not - v1 * s: gcc would turn the second form into a fused subtract-add, in spite of
-// -ffp-contract=off, and give other bits than clang.
-static void rope(float *qkv, const int *pos, const float *angle, int T, const Config *c, float sign) {
+// The pair (v0, v1) turns like a point in the plane: (v0 cos - v1 sin, v0 sin + v1 cos). It is
+// written v1 * -sine and not - v1 * sine: gcc would turn the second form into a fused
+// subtract-add, in spite of -ffp-contract=off, and give other bits than clang.
+static void rope(float *qkv, const int *pos, const float *angle, int T, const Config *c,
+                 float sign) {
     const int hs = head_size(c), heads = c->H + c->H_kv;
     #pragma omp parallel for schedule(static) if (T > 16)
     for (int t = 0; t < T; t++) {
@@ -1196,6 +1216,8 @@ static void rope(float *qkv, const int *pos, const float *angle, int T, const Co
     }
 }
 
+// SwiGLU (arXiv 2002.05202). silu(g) is nearly 0 for g far below 0 and nearly g far above: the gate
+// closes or opens.
 static void swiglu(float *y, const float *gate_up, int T, int F) {
     #pragma omp parallel for schedule(static) if ((long)T * F > 16384)
     for (int t = 0; t < T; t++) {
@@ -1262,9 +1284,10 @@ static double softmax_nll(float *z, int V, int target, float scale) {
    the L1 cache; MC rows of A in L2. Operands in the wrong layout are first copied ("packed") into
    panels, in the order in which the tile reads them. docs/speed.md derives the numbers. */
 
-// One tile for four kinds of machine. Its 2 MR registers of sums, 2 of B and 1 of A fit into the 32
-// of AVX-512 (16 floats each) and NEON (4), and the 16 of AVX2 (8) and SSE2 or WebAssembly (4). With
-// a fused multiply-add all give the same bits; without one (-DSIMD=0), each product is rounded.
+// One tile for four kinds of machine. Its 2 MR registers of sums, 2 of B and 1 of A fit into the
+// 32 of AVX-512 (16 floats each) and NEON (4), and the 16 of AVX2 (8) and SSE2 or WebAssembly
+// (4). With a fused multiply-add all give the same bits; without one (-DSIMD=0), each product is
+// rounded.
 #ifndef SIMD
 #if defined(__AVX512F__)
 #define SIMD 512
@@ -1292,8 +1315,13 @@ static double softmax_nll(float *z, int V, int target, float scale) {
 #define WIDTH 4
 #define FMA(a, b, c) ((a) * (b) + (c))
 #endif
-typedef float Vector __attribute__((vector_size(4 * WIDTH)));                   // lives in a register
-typedef float Lanes __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));     // in memory
+typedef float Vector __attribute__((vector_size(4 * WIDTH)));           // in a register
+typedef float Lanes __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias)); // in memory
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 12")
+#endif
 #define LOAD(p) ((Vector)*(const Lanes *)(p))
 #define STORE(p, v) (*(Lanes *)(p) = (Lanes)(v))
 enum { NR = 2 * WIDTH, MR = SIMD == 512 || SIMD == 128 ? 12 : 6, KC = 320, MC = 96, NC = 1024 };
@@ -1309,15 +1337,17 @@ static Matrix from(Matrix v, int i, int j)              // v without i rows and 
     return v;
 }
 
+// Rows and columns exchanged. No number moves: only the strides change places.
 static Matrix transposed(Matrix v) { return (Matrix){ .p = v.p, .row = v.col, .col = v.row }; }
 
-// c[mr][NR] (+)= a[mr][k] b[k][NR], with a[i][p] at a[i * row + p * col]: the one place that adds up
-// products. Each sum runs over k in order. mr is a constant at every call, so all of r[] become
-// registers.
+// c[mr][NR] (+)= a[mr][k] b[k][NR], with a[i][p] at a[i * row + p * col]: the one place that adds
+// up products. Each sum runs over k in order. mr is a constant at every call, so all of r[]
+// become registers.
 static inline __attribute__((always_inline))
-void tile(const int mr, int k, const float *a, ptrdiff_t row, ptrdiff_t col, const float *b, float *c,
-          size_t ldc, bool add) {
+void tile(const int mr, int k, const float *a, ptrdiff_t row, ptrdiff_t col, const float *b,
+          float *c, size_t ldc, bool add) {
     Vector r[MR][2];
+    UNROLL
     for (int i = 0; i < mr; i++) {
         r[i][0] = r[i][1] = (Vector){ 0 };
         __builtin_prefetch(c + i * ldc, 1);
@@ -1327,14 +1357,14 @@ void tile(const int mr, int k, const float *a, ptrdiff_t row, ptrdiff_t col, con
         // A single token waits for memory, and processors do not look ahead beyond a page.
         if (SIMD == 256 && mr == 1) __builtin_prefetch((const void *)((uintptr_t)b + 4096));
         Vector b0 = LOAD(b), b1 = LOAD(b + WIDTH);
-        #pragma GCC unroll 12
+        UNROLL
         for (int i = 0; i < mr; i++) {
             Vector x = a[i * row] - (Vector){ 0 };      // in each lane
             r[i][0] = FMA(x, b0, r[i][0]);
             r[i][1] = FMA(x, b1, r[i][1]);
         }
     }
-    #pragma GCC unroll 12
+    UNROLL
     for (int i = 0; i < mr; i++, c += ldc) {
         if (add) r[i][0] = r[i][0] + LOAD(c);
         if (add) r[i][1] = r[i][1] + LOAD(c + WIDTH);
@@ -1359,7 +1389,12 @@ static void tile_part(int mr, int rows, int cols, int k, Matrix A, const float *
             c[i * ldc + j] = add ? edge[i * NR + j] + c[i * ldc + j] : edge[i * NR + j];
 }
 
-// Packs n rows and k columns of v as panel[k][width]; what is beyond n becomes zero.
+// Packs n rows and k columns of v as panel[k][width]; what is beyond n becomes zero. The step
+// from k to k + 1 then reads the next `width` floats, whatever the strides of v are:
+//
+//     v   a0 a1 a2       panel   a0 b0 c0  a1 b1 c1  a2 b2 c2        (n = width = 3)
+//         b0 b1 b2
+//         c0 c1 c2
 static void pack(float *panel, int width, Matrix v, int n, int k) {
     if (n < width) memset(panel, 0, (size_t)k * width * sizeof *panel);
     if (v.row == 1 && n == NR) {                        // neighbours are copied by registers
@@ -1382,11 +1417,11 @@ static void pack_all(float *panels, Matrix B, int K, int N) {
         pack(panels + (size_t)j * K, NR, transposed(from(B, 0, j)), least(NR, N - j), K);
 }
 
-/* How a product is cut, for M = 2 MR and N = 2 NR. Each thread packs what it needs for itself, which
-   costs less than waiting for another.
+/* How a product is cut, for M = 2 MR and N = 2 NR. Each thread packs what it needs for itself,
+   which costs less than waiting for another.
 
              B  |  0  |  1  |         for each NC columns of B            (NR, if A is a single row)
-                |     |     |             for each KC rows of B           (adds to the blocks before)
+                |     |     |             for each KC rows of B           (adds to what is there)
        A    -----------------                 pack them into panels
        0         | 00  | 01  |                for each MC rows of A       (in L2; packed if need be)
        1         | 10  | 11  |                    for each panel of B     (in L1)
@@ -1394,14 +1429,15 @@ static void pack_all(float *panels, Matrix B, int K, int N) {
                                                           tile
 
    Computes the share of thread `rank` of `size`. C is cut by rows if it is tall, else by panels;
-   with packed weights by panels if there are enough, so that each is read by one thread. It is never
-   cut along K: each sum is one thread's. */
+   with packed weights by panels if there are enough, so that each is read by one thread. It is
+   never cut along K: each sum is one thread's. */
 static void gemm(int rank, int size, int M, int N, int K, Matrix A, Matrix B, float *C, size_t ldc,
                  bool add) {
     const int mr = M == 1 ? 1 : MR, panels = round_up(N, NR) / NR, tiles = round_up(M, mr) / mr;
     const bool by_rows = tiles >= 2 * size && (!B.panels || panels < 2 * size);
     const int parts = by_rows ? tiles : panels;
-    const int first = (int)((long)parts * rank / size), end = (int)((long)parts * (rank + 1) / size);
+    const int first = (int)((long)parts * rank / size);
+    const int end = (int)((long)parts * (rank + 1) / size);
     const int i_from = by_rows ? first * mr : 0, i_to = by_rows ? least(end * mr, M) : M;
     const int j_from = by_rows ? 0 : first, j_to = by_rows ? panels : end;
     const int step = M == 1 ? 1 : NC / NR;              // a single row reads panels whole, in order
@@ -1435,12 +1471,14 @@ static void gemm(int rank, int size, int M, int N, int K, Matrix A, Matrix B, fl
         }
 }
 
-// C (+)= A B with all threads, or with one if the product is too small to be worth a team.
+// C (+)= A B, each thread computing its share, with all threads, or with one if the product is
+// too small to be worth a team.
 static void matmul(float *C, size_t ldc, Matrix A, Matrix B, int M, int N, int K, bool add) {
     #pragma omp parallel if ((double)M * N * K > 200e3)
     gemm(thread_rank(), team_size(), M, N, K, A, B, C, ldc, add);
 }
 
+// A row-major matrix whose rows are ld floats apart.
 static Matrix rows_of(const float *p, int ld) { return (Matrix){ .p = p, .row = ld, .col = 1 }; }
 
 // W^T, for W[N][K] as a checkpoint has it or packed.
@@ -1449,22 +1487,29 @@ static Matrix weights_of(const float *W, bool packed, int K) {
     return (Matrix){ .p = W, .row = 1, .col = K };
 }
 
+// A layer is y = W x for each token. X[T][K] has a token in each row and W[N][K] an output in
+// each row, so Y = X W^T.
 static void linear(float *Y, const float *X, const float *W, bool packed, int T, int N, int K,
                    bool add) {
     matmul(Y, (size_t)N, rows_of(X, K), weights_of(W, packed, K), T, N, K, add);
 }
 
-// Y = X W^T:   dX = dY W,   dW += dY^T X
+// Y = X W^T:   dX = dY W,   dW += dY^T X The first sends the gradient on to what came before; the
+// second adds up, over all tokens, how much each weight was to blame. Two products here and one
+// in linear(): training costs three times a forward pass, about 6 operations for each weight and
+// token.
 static void linear_backward(float *dX, float *dW, const float *dY, const float *X, const float *W,
                             int T, int N, int K) {
     matmul(dX, (size_t)K, rows_of(dY, N), rows_of(W, K), T, K, N, false);
     matmul(dW, (size_t)K, transposed(rows_of(dY, N)), rows_of(X, K), N, K, T, true);
 }
 
-// Floats from one row of logits to the next. Rows a power of two apart would fall into a few sets of
-// the cache.
+// Floats from one row of logits to the next. Rows a power of two apart would fall into a few sets
+// of the cache.
 static int logits_width(const Config *c) { return round_up(c->V, LANES) + NR; }
 
+// The head is one more linear layer, with V outputs; of an Aligner's 688 thousand weights it is
+// 43 %.
 static void head(Model *m, int n, bool packed) {
     const Weights *w = packed ? &m->packed : &m->w;
     const int C = m->c.C, V = m->c.V;
@@ -1472,6 +1517,7 @@ static void head(Model *m, int n, bool packed) {
            weights_of(w->head, packed, C), n, V, C, false);
 }
 
+// If the head is tied, m->g.head is the embedding's gradient: both uses add to it.
 static void head_backward(Model *m, int n) {
     const int C = m->c.C, V = m->c.V;
     const Matrix dlogits = rows_of(m->acts.logits, logits_width(&m->c));
@@ -1479,7 +1525,9 @@ static void head_backward(Model *m, int n) {
     matmul(m->g.head, (size_t)C, transposed(dlogits), rows_of(m->acts.last_norm, C), V, C, n, true);
 }
 
-static void copy_floats(float *to, const float *from, size_t n) { memcpy(to, from, n * sizeof *to); }
+static void copy_floats(float *to, const float *from, size_t n) {
+    memcpy(to, from, n * sizeof *to);
+}
 
 static void gather_rows(float *to, const float *from, const int *at, int n, int C) {
     for (int i = 0; i < n; i++)
@@ -1495,18 +1543,19 @@ static void scatter_rows(float *x, const int *at, int n, int T, int C) {
 
 /* Attention.  For each query, over the keys of its own row up to its own position:
        s_j = q . k_j / sqrt(hs),   p = softmax(s),   o = sum_j p_j v_j.
-   The root keeps the variance of s near 1 whatever hs is. With grouped queries, H / H_kv query heads
-   share one head of keys and values. Keys and values are kept as the matmul's panels, and so is the
-   cache: a new token adds a column to the keys and a row to the values. */
+   The root keeps the variance of s near 1 whatever hs is. With grouped queries, H / H_kv query
+   heads share one head of keys and values. Keys and values are kept as the matmul's panels, and
+   so is the cache: a new token adds a column to the keys and a row to the values. */
 
 enum { QUERIES = 24 };                  // of one head, computed at once
 
+// Floats of the panels of n keys, [n/NR][hs][NR], and of n values, [hs/NR][n][NR].
 static size_t keys_size(int hs, int n) { return (size_t)round_up(n, NR) * (size_t)hs; }
 static size_t values_size(int hs, int n) { return (size_t)round_up(hs, NR) * (size_t)n; }
 
 // Enters key and value number j; the values' panels have room for `capacity`.
-static void cache_put(float *keys, float *values, int capacity, int j, const float *k, const float *v,
-                      int hs) {
+static void cache_put(float *keys, float *values, int capacity, int j, const float *k,
+                      const float *v, int hs) {
     float *panel = keys + (size_t)(j / NR) * NR * hs;
     if (j % NR == 0) memset(panel, 0, (size_t)NR * hs * sizeof *panel);
     for (int i = 0; i < hs; i++) panel[i * NR + j % NR] = k[i];
@@ -1516,8 +1565,8 @@ static void cache_put(float *keys, float *values, int capacity, int j, const flo
     }
 }
 
-// Queries [0, n) of one head, the first at position past. stats (NULL if nobody wants them) receives
-// max and 1/sum of each softmax.
+// Queries [0, n) of one head, the first at position past. stats (NULL if nobody wants them)
+// receives max and 1/sum of each softmax.
 static void attend(float *out, float *stats, const float *q, Matrix Kt, Matrix V, const Config *c,
                    int n, int past, float *S) {
     const int hs = head_size(c), C = c->C, ld = round_up(past + n, NR);
@@ -1540,12 +1589,16 @@ static void attend(float *out, float *stats, const float *q, Matrix Kt, Matrix V
     }
 }
 
+// A job is one row and one head of keys and values, with all the query heads that share it. With
+// a cache there is one row, and its keys and values are added to what the cache holds; without
+// one the panels are scratch memory that lives as long as the job.
 static void attention(float *out, float *stats, const float *qkv, const Config *c, const Batch *b,
                       Cache *cache, int layer) {
     const int hs = head_size(c), Q = qkv_width(c), group = c->H / c->H_kv;
     #pragma omp parallel for schedule(dynamic, 1) if (b->T > 16)
     for (int job = 0; job < b->n * c->H_kv; job++) {
-        const int e = job / c->H_kv, h_kv = job % c->H_kv, t0 = b->start[e], n = b->start[e + 1] - t0;
+        const int e = job / c->H_kv, h_kv = job % c->H_kv;
+        const int t0 = b->start[e], n = b->start[e + 1] - t0;
         const int past = cache ? cache->len : 0, room = cache ? cache->capacity : n;
         const size_t k_size = keys_size(hs, room), v_size = values_size(hs, room);
         float *S = scratch(FOR_ATTENTION, QUERIES * (size_t)round_up(past + n, NR) +
@@ -1589,21 +1642,25 @@ static void softmax_backward(float *restrict P, float *restrict dS, int ld, cons
 }
 
 // o = P V, P = softmax(S), S = Q K^T / sqrt(hs):
-//     dV += P^T dO,   dP = dO V^T,   dS = P (dP - rowsum(dO O)) / sqrt(hs),   dQ = dS K,   dK += dS^T Q
-// (For softmax, dS_j = P_j (dP_j - sum_i P_i dP_i), and that sum is dO . O.) P is computed again from
-// the saved max and 1/sum, QUERIES at a time, so memory grows with T and not with T^2 (the idea of
-// FlashAttention, arXiv 2205.14135). The query heads of a group add to the same dK and dV, so one
-// thread takes them all.
+//     dV += P^T dO,   dP = dO V^T,   dS = P (dP - rowsum(dO O)) / sqrt(hs)
+//     dQ  = dS K,     dK += dS^T Q
+// (For softmax, dS_j = P_j (dP_j - sum_i P_i dP_i), and that sum is dO . O.) P is computed again
+// from the saved max and 1/sum, QUERIES at a time, so memory grows with T and not with T^2 (the
+// idea of FlashAttention, arXiv 2205.14135). The query heads of a group add to the same dK and
+// dV, so one thread takes them all.
 static void attention_backward(float *dqkv, const float *dout, const float *out, const float *stats,
                                const float *qkv, const Config *c, const Batch *b) {
     const int hs = head_size(c), Q = qkv_width(c), C = c->C, group = c->H / c->H_kv;
     #pragma omp parallel for schedule(dynamic, b->n < 4 * max_threads() ? 1 : c->H_kv)
     for (int job = 0; job < b->n * c->H_kv; job++) {
-        const int e = job / c->H_kv, h_kv = job % c->H_kv, t0 = b->start[e], n = b->start[e + 1] - t0;
+        const int e = job / c->H_kv, h_kv = job % c->H_kv;
+        const int t0 = b->start[e], n = b->start[e + 1] - t0;
         const int ld = round_up(n, NR);
         const size_t packed = packed_size(hs, n), scores = QUERIES * (size_t)ld;
-        float *P = scratch(FOR_ATTENTION, 2 * (packed + scores)), *dS = P + scores, *panels = dS + scores;
-        const size_t k0 = (size_t)t0 * Q + (size_t)(c->H + h_kv) * hs, v0 = k0 + (size_t)kv_width(c);
+        float *P = scratch(FOR_ATTENTION, 2 * (packed + scores)), *dS = P + scores;
+        float *panels = dS + scores;
+        const size_t k0 = (size_t)t0 * Q + (size_t)(c->H + h_kv) * hs;
+        const size_t v0 = k0 + (size_t)kv_width(c);
         const Matrix K = rows_of(qkv + k0, Q), V = rows_of(qkv + v0, Q);
         Matrix Kt = transposed(K), Vt = transposed(V);  // read by every block of queries: pack once
         pack_all(panels, Kt, hs, n);
@@ -1611,15 +1668,17 @@ static void attention_backward(float *dqkv, const float *dout, const float *out,
         Kt.panels = panels;
         Vt.panels = panels + packed;
         Kt.panel = Vt.panel = (size_t)hs * NR;
-        bool add = false;                               // the last block sees all keys: it goes first
+        bool add = false;                               // the last block sees all keys: it is first
         for (int h = h_kv * group; h < (h_kv + 1) * group; h++)
             for (int i0 = (n - 1) / QUERIES * QUERIES; i0 >= 0; i0 -= QUERIES, add = true) {
                 const int m = least(n - i0, QUERIES), keys = i0 + m;
-                const size_t t = (size_t)(t0 + i0), q0 = t * Q + (size_t)h * hs, o0 = t * C + (size_t)h * hs;
+                const size_t t = (size_t)(t0 + i0);
+                const size_t q0 = t * Q + (size_t)h * hs, o0 = t * C + (size_t)h * hs;
+                const float *saved = stats + (t * c->H + (size_t)h) * 2;
                 const Matrix Qs = rows_of(qkv + q0, Q), dO = rows_of(dout + o0, C);
                 gemm(0, 1, m, keys, hs, Qs, Kt, P, (size_t)ld, false);
                 gemm(0, 1, m, keys, hs, dO, Vt, dS, (size_t)ld, false);
-                softmax_backward(P, dS, ld, dO.p, out + o0, stats + (t * c->H + (size_t)h) * 2, c, m, i0);
+                softmax_backward(P, dS, ld, dO.p, out + o0, saved, c, m, i0);
                 gemm(0, 1, m, hs, keys, rows_of(dS, ld), K, dqkv + q0, (size_t)Q, false);
                 gemm(0, 1, keys, hs, m, transposed(rows_of(dS, ld)), Qs, dqkv + k0, (size_t)Q, add);
                 gemm(0, 1, keys, hs, m, transposed(rows_of(P, ld)), dO, dqkv + v0, (size_t)Q, add);
@@ -1631,8 +1690,8 @@ static void attention_backward(float *dqkv, const float *dout, const float *out,
    Chapter 8. Tokenizer.  Byte-pair encoding as SentencePiece and llama.cpp do it. The vocabulary is
    a list of pieces, bits of text frequent enough to deserve an id. From ids to text is a look-up.
    From text to ids is merging: start from single characters and join two neighbours into a larger
-   piece, the earliest learnt first, until no two neighbours are a piece. With the pieces bc, ab, " a"
-   and abc, learnt in this order:
+   piece, the earliest learnt first, until no two neighbours are a piece. With the pieces bc, ab,
+   " a" and abc, learnt in this order:
 
        " abc"   ->   " " a b c   ->   " " a bc   ->   " a" bc
 
@@ -1653,18 +1712,19 @@ struct Tokenizer {
     size_t mask;                // its size - 1, a power of two less one
 };
 
-#define GGUF_SPACE "\xE2\x96\x81"                       // U+2581, which GGUF files write for a space
+#define GGUF_SPACE "\xE2\x96\x81"                   // U+2581, which GGUF files write for a space
 
 // The slot that holds t, or the empty slot where it belongs: FNV-1a, then the next slots in turn.
-static size_t find_slot(const Tokenizer *k, Text t) {
+static int *find_slot(const Tokenizer *k, Text t) {
     uint64_t h = 14695981039346656037u;
     for (size_t i = 0; i < t.n; i++) h = (h ^ (uint8_t)t.s[i]) * 1099511628211u;
     size_t i = (size_t)(h ^ h >> 32) & k->mask;
     while (k->slot[i] >= 0 && !same(k->piece[k->slot[i]], t)) i = (i + 1) & k->mask;
-    return i;
+    return &k->slot[i];
 }
 
-static int find_piece(const Tokenizer *k, Text t) { return k->slot[find_slot(k, t)]; }
+// The id of the piece with the bytes t, or -1.
+static int find_piece(const Tokenizer *k, Text t) { return *find_slot(k, t); }
 
 // Room for V pieces. set_piece() sets them; then tokenizer_index() makes the tokenizer usable.
 static Tokenizer *tokenizer_new(int V) {
@@ -1678,79 +1738,84 @@ static Tokenizer *tokenizer_new(int V) {
     return k;
 }
 
+// Frees k and its pieces; k may be NULL.
 static void tokenizer_free(Tokenizer *k) {
     if (!k) return;
     for (int i = 0; i < k->V; i++) free((char *)k->piece[i].s);
     FREE(k->piece, k->score, k->slot, k);
 }
 
+// Sets a piece to a copy of the bytes. Nothing is checked here: tokenizer_index() does that for
+// all.
 static void set_piece(Tokenizer *k, int id, Text bytes, float score) {
     k->piece[id] = (Text){ copy_text(bytes), bytes.n };
     k->score[id] = score;
 }
 
+// The name of a byte's piece, from "<0x00>" to "<0xFF>", written into name.
+static Text byte_name(char name[8], int id) {
+    snprintf(name, 8, "<0x%02X>", (id - BYTE0) & 255);
+    return text(name);
+}
+
 // Sets the pieces that every vocabulary has. Newlines around <s> and </s> (as in llama2.c's files)
 // keep text from merging into them.
 static void set_special_pieces(Tokenizer *k) {
+    char name[8];
     set_piece(k, UNK, text("<unk>"), 0);
     set_piece(k, BOS, text("\n<s>\n"), 0);
     set_piece(k, EOS, text("\n</s>\n"), 0);
-    for (int b = 0; b < 256; b++) {
-        char name[8];
-        snprintf(name, sizeof name, "<0x%02X>", b);
-        set_piece(k, BYTE0 + b, text(name), 0);
-    }
+    for (int id = BYTE0; id < FIRST_PIECE; id++) set_piece(k, id, byte_name(name, id), 0);
 }
 
-// Fills the hash table and refuses a vocabulary that two programs would read differently. Ids below
+// Fills the hash table, and refuses a vocabulary that two programs would read differently: with a
+// piece in it twice, one might take the first and the other the last; C strings end at a zero byte;
+// U+2581 in tokenizer.bin is a character, but a space in GGUF; NaN compares with nothing. Ids below
 // FIRST_PIECE stay out of the table: a user who types "</s>" must not write a control token.
 static void tokenizer_index(Tokenizer *k, const char *path) {
+    char name[8];
     memset(k->slot, -1, (k->mask + 1) * sizeof *k->slot);
-    for (int id = BYTE0; id < FIRST_PIECE; id++) {
-        char name[8];
-        snprintf(name, sizeof name, "<0x%02X>", (id - BYTE0) & 255);
-        CHECK(same(k->piece[id], text(name)), "%s: piece %d is \"%.*s\"; the byte %s was expected "
-              "(only vocabularies with byte fallback at ids 3..258 are read)", path, id,
-              SHOW(k->piece[id]), name);
-    }
+    for (int id = BYTE0; id < FIRST_PIECE; id++)
+        CHECK(same(k->piece[id], byte_name(name, id)), "%s: piece %d is \"%.*s\"; the byte %s was "
+              "expected (ids 3..258 must be the bytes)", path, id, SHOW(k->piece[id]), name);
     for (int id = FIRST_PIECE; id < k->V; id++) {
         Text t = k->piece[id];
-        CHECK(t.n > 0 && t.n <= MAX_PIECE, "%s: piece %d has %zu bytes; 1 to %d were expected", path,
-              id, t.n, MAX_PIECE);
-        CHECK(strlen(t.s) == t.n, "%s: piece %d has a zero byte in it", path, id);
-        CHECK(!strstr(t.s, GGUF_SPACE), "%s: piece %d has U+2581 in it, which means a space in GGUF "
-              "files", path, id);
-        CHECK(isfinite(k->score[id]), "%s: the score of piece %d is not a finite number", path, id);
-        int *slot = &k->slot[find_slot(k, t)];
-        CHECK(*slot < 0, "%s: pieces %d and %d are both \"%.*s\"; pieces must be unique", path, *slot,
-              id, SHOW(t));
+        int *slot = find_slot(k, t);
+        const char *fault = t.n < 1 || t.n > MAX_PIECE ? "has no bytes, or more than 1024"
+                          : strlen(t.s) != t.n ? "has a zero byte in it"
+                          : strstr(t.s, GGUF_SPACE) ? "has U+2581 in it, a space in GGUF files"
+                          : !isfinite(k->score[id]) ? "has a score that is not a finite number"
+                          : *slot >= 0 ? "is there twice" : NULL;
+        CHECK(!fault, "%s: piece %d %s", path, id, fault);
         *slot = id;
         if ((int)t.n > k->longest) k->longest = (int)t.n;
     }
 }
 
 // Reads tokenizer.bin (llama2.c's layout): u32 longest, then { f32 score, u32 n, n bytes } to the
-// end. A piece takes 8 bytes at least, so the size of the file bounds their number.
+// end. `longest` is counted anew, never trusted. A piece takes 8 bytes at least, so the size of the
+// file bounds their number.
 static Tokenizer *tokenizer_load(const char *path) {
     Buf bytes = read_all(path);
     File f = { path, "the pieces", bytes.s, bytes.n, 0 };
     Tokenizer *k = tokenizer_new(bytes.n / 8 < MAX_VOCAB ? (int)(bytes.n / 8) + 1 : MAX_VOCAB);
     int n = 0;
-    read_u32(&f);                                       // counted anew, never trusted
-    while (f.at < f.n) {
-        CHECK(n < k->V, "%s: more than %d pieces; is it a tokenizer.bin?", path, n);
+    read_u32(&f);
+    while (f.at < f.n && n < k->V) {
         float score = read_f32(&f);
         uint32_t length = read_u32(&f);
         set_piece(k, n++, (Text){ need(&f, length), length }, score);
     }
-    CHECK(n >= FIRST_PIECE, "%s: %d pieces; at least %d were expected (3 special ones and 256 bytes)",
-          path, n, FIRST_PIECE);
+    CHECK(n >= FIRST_PIECE && f.at == f.n, "%s: %d pieces%s; %d to %d were expected; is it a "
+          "tokenizer.bin?", path, n, f.at < f.n ? " or more" : "", FIRST_PIECE, MAX_VOCAB);
     k->V = n;
     tokenizer_index(k, path);
     free(bytes.s);
     return k;
 }
 
+// Writes what tokenizer_load() reads. llama2.c's programs read it, too: they size a buffer by
+// `longest`, so the byte pieces' names count, though here they are never looked up.
 static void tokenizer_save(const Tokenizer *k, const char *path) {
     Buf f = { 0 };
     uint32_t longest = k->longest > 6 ? (uint32_t)k->longest : 6;       // "<0xHH>" has 6 bytes
@@ -1765,84 +1830,69 @@ static void tokenizer_save(const Tokenizer *k, const char *path) {
     free(f.s);
 }
 
-/* Looking at every pair for every merge would be quadratic, and a text may have a megabyte. A heap
-   keeps the candidates sorted, at O(log n) a merge. A symbol is named by the place of its first byte,
-   and length[place] is its length; after a merge its right half has length 0. A candidate made stale
-   by an earlier merge is recognised when it comes up: the lengths no longer add up to its n. */
-
-typedef struct { double score; int left, n; } Merge;    // the symbol at left and the next: n bytes
-typedef struct { Merge *a; size_t n, cap; } Heap;       // a[0] is the best
-
-static bool better(Merge a, Merge b) {
-    return a.score > b.score || (a.score == b.score && a.left < b.left);
-}
-
-static void heap_push(Heap *h, Merge m) {
-    h->a = grow(h->a, sizeof *h->a, &h->cap, h->n + 1);
-    size_t i = h->n++;
-    for (; i && better(m, h->a[(i - 1) / 2]); i = (i - 1) / 2) h->a[i] = h->a[(i - 1) / 2];
-    h->a[i] = m;
-}
-
-static Merge heap_pop(Heap *h) {
-    Merge top = h->a[0], last = h->a[--h->n];
-    size_t i = 0;
-    for (size_t child; (child = 2 * i + 1) < h->n; i = child) {
-        if (child + 1 < h->n && better(h->a[child + 1], h->a[child])) child++;
-        if (!better(h->a[child], last)) break;
-        h->a[i] = h->a[child];
-    }
-    h->a[i] = last;
-    return top;
-}
-
-// A candidate for the heap, if the n bytes at `left` are a piece.
-static void try_merge(const Tokenizer *k, Heap *h, const char *s, int left, int n) {
-    int id = n <= k->longest ? find_piece(k, (Text){ s + left, (size_t)n }) : -1;
-    if (id >= 0) heap_push(h, (Merge){ (double)k->score[id], left, n });
-}
-
-// The bytes that the first byte of t announces for its character, at most those that t has.
+// The bytes that the first byte of t announces for its character, at most those that t has. What
+// follows is not looked at: broken UTF-8 must come back as it was, and any cut gives the same
+// bytes.
 static size_t utf8_span(Text t) {
     uint8_t c = (uint8_t)*t.s;
     size_t n = c < 0xC0 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
     return n < t.n ? n : t.n;
 }
 
-// Appends the ids of t as it is. A character that has no piece is spelt in bytes.
-static void encode_raw(const Tokenizer *k, Text t, Ids *out) {
-    CHECK(t.n < INT_MAX, "a text of %zu bytes; at most %d can be encoded", t.n, INT_MAX - 1);
-    const int end = (int)t.n;
-    int *length = ints(end), *previous = ints(end);     // by the place of a symbol's first byte
-    Heap heap = { 0 };
-    for (int at = 0, last = -1; at < end; last = at, at += length[at]) {
-        length[at] = (int)utf8_span(rest_of(t, (size_t)at));
-        previous[at] = last;
-        if (last >= 0) try_merge(k, &heap, t.s, last, length[last] + length[at]);
-    }
-    while (heap.n) {
-        Merge m = heap_pop(&heap);
-        int left = m.left, right = left + length[left], next = left + m.n;
-        if (right >= end || length[left] + length[right] != m.n) continue;      // stale
-        length[left] = m.n;
-        length[right] = 0;
-        if (previous[left] >= 0)
-            try_merge(k, &heap, t.s, previous[left], length[previous[left]] + m.n);
-        if (next < end) {
-            previous[next] = left;
-            try_merge(k, &heap, t.s, left, m.n + length[next]);
-        }
-    }
-    for (int at = 0; at < end; at += length[at]) {
-        int id = find_piece(k, (Text){ t.s + at, (size_t)length[at] });
-        if (id >= 0) ids_add(out, id);
-        for (int b = 0; id < 0 && b < length[at]; b++) ids_add(out, BYTE0 + (uint8_t)t.s[at + b]);
-    }
-    FREE(length, previous, heap.a);
+// The score of merging a with b, its neighbour in a text; -INFINITY if both together are no piece.
+// Both are one stretch of the text, so nothing is copied to look them up.
+static float merge_score(const Tokenizer *k, Text a, Text b) {
+    Text both = { a.s, a.n + b.n };
+    int id = both.n <= (size_t)k->longest ? find_piece(k, both) : -1;
+    return id >= 0 ? k->score[id] : -INFINITY;
 }
 
-// As SentencePiece does, non-empty text gets a space in front: " Paris" is one token wherever a word
-// begins. The first word of y_c is then the same token as the first word of y_o in the prompt.
+// Appends the ids of t as it is, by the rule of SentencePiece: of all possible merges, the one with
+// the highest score goes first, the leftmost of equals. A pass over the symbols makes all merges of
+// the best score at once, from left to right:
+//
+//     symbols      " "  a   b   c   a   b   c            score    bc -1,  abc -2,  " a" -3
+//     best: bc     " "  a   bc  a   bc
+//     best: abc    " "  abc abc
+//
+// This is the rule, as long as a merge makes room for later ones only: a larger piece has a lower
+// score than the merges that lead to it. In a vocabulary where that is not so, the pass stops
+// merging and the best score is looked for again. A text takes as many passes as it has different
+// merges, a few dozen for a sentence. A character that has no piece is spelt in bytes.
+static void encode_raw(const Tokenizer *k, Text t, Ids *out) {
+    Text *symbol = zalloc(t.n + 1, sizeof *symbol);
+    float *score = zalloc(t.n + 1, sizeof *score);      // [i] of merging symbol i with the next
+    size_t n = 0;
+    for (; t.n; t = rest_of(t, symbol[n++].n)) symbol[n] = (Text){ t.s, utf8_span(t) };
+    for (size_t i = 0; i < n; i++)
+        score[i] = i + 1 < n ? merge_score(k, symbol[i], symbol[i + 1]) : -INFINITY;
+    for (;;) {
+        float best = -INFINITY;
+        size_t m = 0;                                   // symbols after this pass
+        for (size_t i = 0; i < n; i++) best = score[i] > best ? score[i] : best;
+        if (best == -INFINITY) break;
+        for (size_t i = 0; i < n; i++, m++) {
+            symbol[m] = symbol[i];
+            score[m] = score[i];
+            if (score[i] != best) continue;
+            symbol[m].n += symbol[++i].n;
+            score[m] = i + 1 < n ? merge_score(k, symbol[m], symbol[i + 1]) : -INFINITY;
+            if (m) score[m - 1] = merge_score(k, symbol[m - 1], symbol[m]);
+            if (score[m] >= best || (m && score[m - 1] >= best)) best = INFINITY;
+        }
+        n = m;
+    }
+    for (size_t i = 0; i < n; i++) {
+        int id = find_piece(k, symbol[i]);
+        if (id >= 0) ids_add(out, id);
+        for (size_t b = 0; id < 0 && b < symbol[i].n; b++)
+            ids_add(out, BYTE0 + (uint8_t)symbol[i].s[b]);
+    }
+    FREE(symbol, score);
+}
+
+// As SentencePiece does, non-empty text gets a space in front: " Paris" is one token wherever a
+// word begins. The first word of y_c is then the same token as the first word of y_o in the prompt.
 // Aligners depend on this: copying becomes repeating token ids.
 static void encode(const Tokenizer *k, Text t, Ids *out) {
     Buf spaced = { 0 };
@@ -1853,13 +1903,15 @@ static void encode(const Tokenizer *k, Text t, Ids *out) {
     free(spaced.s);
 }
 
-// The text of n ids; <unk>, <s> and </s> have none. The space that encode() added is removed.
+// The text of n ids; <unk>, <s> and </s> have none. The space that encode() added is removed. The
+// caller frees .s, which is never NULL. Every id must be in 0..V-1.
 static Buf decode_all(const Tokenizer *k, const int *ids, int n) {
     Buf all = { 0 };
     buf_set(&all, text(""));
     for (int i = 0; i < n; i++) {
+        char byte = (char)(ids[i] - BYTE0);
         if (ids[i] >= FIRST_PIECE) buf_add(&all, k->piece[ids[i]].s, k->piece[ids[i]].n);
-        else if (ids[i] >= BYTE0) buf_add(&all, &(char){ (char)(ids[i] - BYTE0) }, 1);
+        else if (ids[i] >= BYTE0) buf_add(&all, &byte, 1);
     }
     if (all.n && all.s[0] == ' ' && !k->no_space) memmove(all.s, all.s + 1, all.n--);
     return all;
@@ -1873,30 +1925,33 @@ static Buf decode_all(const Tokenizer *k, const int *ids, int n) {
        words   a ab,  " " a ab,  " " ab
        pairs   a ab 2,  " " a 1,  " " ab 1        then aab
 
-   Each word is kept once, with its count. Each pair knows its count and the words it occurs in, so a
-   merge touches only those. Ties go to the pair that was met first, and the words are sorted: the
-   result depends on nothing but the text. */
+   Each word is kept once, with its count. Pairs are counted once and kept up to date: a merge
+   changes the counts of the pairs beside it, and no others. Ties go to the pair that was met first,
+   and the words are sorted: the result depends on nothing but the text. */
 
-typedef struct { Text t; long count; Ids symbols; } Word;
+typedef struct { Text t; long count; } Word;            // a part of the text; how often it is there
 typedef struct { Word *a; size_t n, cap; } Words;
-typedef struct { int left, right; long count, pushed; Ids words; } Pair;     // pushed: see best_pair
-typedef struct { Pair *a; size_t n, cap; int *slot; size_t mask; Heap heap; } Pairs;
+typedef struct { int left, right; long count; } Pair;
 
-static int by_bytes(const void *pa, const void *pb)     // shorter first, then byte order
-{
+typedef struct {
+    const Tokenizer *k;
+    Words words;
+    Ids symbols;                // of all words; <unk> before the first word and after each
+    Pair *pair;                 // [n_pairs] in the order in which they were met
+    size_t n_pairs, cap, mask;
+    int *slot;                  // hash table from (left, right) to place in pair + 1; 0 if empty
+} Trainer;
+
+// Orders words for qsort: shorter first, then by their bytes. Equal words become neighbours, and no
+// two different words are equal, so the order does not depend on which qsort this is.
+static int by_bytes(const void *pa, const void *pb) {
     const Word *a = pa, *b = pb;
     if (a->t.n != b->t.n) return a->t.n < b->t.n ? -1 : 1;
     return memcmp(a->t.s, b->t.s, a->t.n);
 }
 
-static int by_count(const void *pa, const void *pb)     // the most frequent first, then by_bytes
-{
-    const Word *a = pa, *b = pb;
-    if (a->count != b->count) return a->count > b->count ? -1 : 1;
-    return by_bytes(a, b);
-}
-
-// 0 control, 1 digit, 2 letter (and every byte beyond ASCII), 3 the rest.
+// 0 control, 1 digit, 2 letter (and every byte beyond ASCII), 3 the rest. Not isalpha() and its
+// kin: they depend on the locale, and a vocabulary must not.
 static int character_class(char c) {
     uint8_t u = (uint8_t)c;
     if (is_control(c)) return 0;
@@ -1906,7 +1961,7 @@ static int character_class(char c) {
 
 // The bytes of the word at the start of t. A space belongs to the letters or signs that follow it;
 // digits and control characters are words of their own; punctuation does not mix with letters. Text
-// without spaces is cut at a character after 64 bytes: long words would make training quadratic.
+// without spaces is cut at a character after 64 bytes: there is little to learn from longer words.
 static size_t word_length(Text t) {
     size_t n = t.s[0] == ' ';
     int class = n < t.n && t.s[n] != ' ' ? character_class(t.s[n]) : 0;
@@ -1920,182 +1975,185 @@ static size_t word_length(Text t) {
 }
 
 // Cuts each of n texts into parts of length() bytes and counts equal parts, a part in a text that
-// counts c times counting c times. The result is sorted by bytes and points into the texts.
+// counts c times counting c times. The result is sorted by bytes and points into the texts; the
+// caller frees .a. Text is cut into words by word_length(), and words into characters by
+// utf8_span().
 static Words cut(const Word *from, size_t n, size_t (*length)(Text)) {
     Words w = { 0 };
     size_t distinct = 0;
     for (size_t i = 0; i < n; i++)
-        for (Text t = from[i].t; t.n; ) {
-            size_t part = length(t);
+        for (Text t = from[i].t; t.n; t = rest_of(t, w.a[w.n++].t.n)) {
             w.a = grow(w.a, sizeof *w.a, &w.cap, w.n + 1);
-            w.a[w.n++] = (Word){ .t = { t.s, part }, .count = from[i].count };
-            t = rest_of(t, part);
+            w.a[w.n] = (Word){ { t.s, length(t) }, from[i].count };
         }
     if (w.n) qsort(w.a, w.n, sizeof *w.a, by_bytes);
     for (size_t i = 0; i < w.n; i++)
-        if (distinct && same(w.a[distinct - 1].t, w.a[i].t)) w.a[distinct - 1].count += w.a[i].count;
-        else w.a[distinct++] = w.a[i];
+        if (!distinct || !same(w.a[distinct - 1].t, w.a[i].t)) w.a[distinct++] = w.a[i];
+        else w.a[distinct - 1].count += w.a[i].count;
     w.n = distinct;
     return w;
 }
 
-// Gives the last ids to the characters of the words, most frequent first. Characters that find no
+// Gives the last ids to the characters of the words, the most frequent first. Those that find no
 // room in half of the vocabulary are spelt in bytes; so are control characters, broken UTF-8 and
-// U+2581. Returns the first of these ids.
+// U+2581. Returns the first of these ids. They are the last ones because nobody knows yet how many
+// merges there will be; tokenizer_train() moves them down.
 static int learn_characters(Tokenizer *k, const Words *words) {
     Words c = cut(words->a, words->n, utf8_span);
-    int n = 0;
+    int room = (k->V - FIRST_PIECE) / 2, n = 0;
     for (size_t i = 0; i < c.n; i++) {
         Text t = c.a[i].t;
         if (is_control(*t.s) || !utf8_length(t) || same(t, text(GGUF_SPACE))) c.a[i].count = 0;
+        n += c.a[i].count && n < room;
     }
-    if (c.n) qsort(c.a, c.n, sizeof *c.a, by_count);
-    while (n < (k->V - FIRST_PIECE) / 2 && (size_t)n < c.n && c.a[n].count) n++;
-    for (int i = 0; i < n; i++) {
-        set_piece(k, k->V - n + i, c.a[i].t, 0);
-        k->slot[find_slot(k, c.a[i].t)] = k->V - n + i;
+    for (int id = k->V - n; id < k->V; id++) {
+        Word *most = c.a;
+        for (size_t i = 1; i < c.n; i++)
+            if (c.a[i].count > most->count) most = &c.a[i];
+        set_piece(k, id, most->t, 0);
+        *find_slot(k, most->t) = id;
+        most->count = 0;
     }
     free(c.a);
     return k->V - n;
 }
 
-// Adds `count` occurrences, in word w, of the symbols left and right being neighbours. Pairs with a
-// byte in them or of more than 16 bytes never become pieces.
-static void count_pair(Pairs *p, const Tokenizer *k, int left, int right, int w, long count) {
+// Adds `count` to the pair (left, right). Pairs with a byte or the border of a word in them, or of
+// more than 16 bytes, never become pieces, and are not counted: a piece that is a whole phrase
+// would hide from the model that the phrase has words.
+static void count_pair(Trainer *t, int left, int right, long count) {
     if (left < FIRST_PIECE || right < FIRST_PIECE) return;
-    if (k->piece[left].n + k->piece[right].n > 16) return;
-    size_t i = ((size_t)left * 0x9E3779B1u ^ (size_t)right * 0x85EBCA77u) & p->mask;
-    while (p->slot[i] && (p->a[p->slot[i] - 1].left != left || p->a[p->slot[i] - 1].right != right))
-        i = (i + 1) & p->mask;
-    if (!p->slot[i]) {
-        p->a = grow(p->a, sizeof *p->a, &p->cap, p->n + 1);
-        p->a[p->n++] = (Pair){ .left = left, .right = right };
-        p->slot[i] = (int)p->n;
+    if (t->k->piece[left].n + t->k->piece[right].n > 16) return;
+    size_t i = ((size_t)left * 0x9E3779B1u ^ (size_t)right * 0x85EBCA77u) & t->mask;
+    for (; t->slot[i]; i = (i + 1) & t->mask) {
+        Pair *p = &t->pair[t->slot[i] - 1];
+        if (p->left != left || p->right != right) continue;
+        p->count += count;
+        return;
     }
-    Pair *pair = &p->a[p->slot[i] - 1];
-    pair->count += count;
-    if (count < 0) return;
-    if (!pair->words.n || pair->words.a[pair->words.n - 1] != w) ids_add(&pair->words, w);
-    if (pair->count <= pair->pushed) return;
-    pair->pushed = pair->count;
-    heap_push(&p->heap, (Merge){ (double)pair->count, p->slot[i] - 1, 0 });
+    t->pair = grow(t->pair, sizeof *t->pair, &t->cap, t->n_pairs + 1);
+    t->pair[t->n_pairs++] = (Pair){ left, right, count };
+    t->slot[i] = (int)t->n_pairs;
 }
 
-// The index of the most frequent pair, or -1. The heap knows the largest count that a pair has had
-// since it was last looked at (pushed); an entry that says more than is true goes back.
-static int best_pair(Pairs *p) {
-    while (p->heap.n) {
-        Merge top = heap_pop(&p->heap);
-        Pair *pair = &p->a[top.left];
-        if ((double)pair->pushed != top.score) continue;
-        pair->pushed = 0;
-        if ((double)pair->count == top.score) return top.left;
-        if (!pair->count) continue;
-        pair->pushed = pair->count;
-        heap_push(&p->heap, (Merge){ (double)pair->count, top.left, 0 });
-    }
-    return -1;
-}
-
-// Replaces each pair (left, right) in word w by id, from left to right ("aaa" becomes "aa" a), and
-// counts the pairs that this ends and those that it makes.
-static void merge_pair(Pairs *p, const Tokenizer *k, Word *word, int w, int left, int right, int id) {
-    Ids *s = &word->symbols;
-    int n = 0;
-    for (int i = 0; i < s->n; i++) {
-        if (i + 1 == s->n || s->a[i] != left || s->a[i + 1] != right) {
-            s->a[n++] = s->a[i];
-            continue;
-        }
-        count_pair(p, k, left, right, w, -word->count);
-        if (n) {
-            count_pair(p, k, s->a[n - 1], left, w, -word->count);
-            count_pair(p, k, s->a[n - 1], id, w, word->count);
-        }
-        if (i + 2 < s->n) {
-            count_pair(p, k, right, s->a[i + 2], w, -word->count);
-            count_pair(p, k, id, s->a[i + 2], w, word->count);
-        }
-        s->a[n++] = id;
+// Replaces each pair (left, right) by id, from left to right ("aaa" becomes "aa" a), and counts the
+// pairs that this ends and those that it makes:
+//
+//     before  left  right  after       ends   (before, left), (left, right), (right, after)
+//     before  id           after       makes  (before, id), (id, after)
+//
+// Each counts as often as its word. <unk> at both ends keeps `before` and `after` inside the array.
+static void merge_pair(Trainer *t, int left, int right, int id) {
+    int *s = t->symbols.a, n = 0, w = -1;               // w: the word that s[i] is in
+    for (int i = 0; i < t->symbols.n; i++) {
+        s[n++] = s[i];
+        w += s[i] == UNK;
+        if (s[i] != left || s[i + 1] != right) continue;
+        int before = s[n - 2], after = s[i + 2];
+        long count = t->words.a[w].count;
+        count_pair(t, left, right, -count);
+        count_pair(t, before, left, -count);
+        count_pair(t, before, id, count);
+        count_pair(t, right, after, -count);
+        count_pair(t, id, after, count);
+        s[n - 1] = id;
         i++;
     }
-    s->n = n;
+    t->symbols.n = n;
 }
 
-// The piece of a pair's text: known already ("a" + "bc" may follow "ab" + "c"), or the new one, id.
-static int pair_piece(Tokenizer *k, const Pair *pair, int id) {
-    Buf joined = { 0 };
-    buf_set(&joined, k->piece[pair->left]);
-    buf_add(&joined, k->piece[pair->right].s, k->piece[pair->right].n);
-    int *slot = &k->slot[find_slot(k, contents(&joined))];
-    if (*slot < 0) {
-        set_piece(k, id, contents(&joined), 0);
-        *slot = id;
+// Cuts the text into words, these into characters and bytes, and counts their pairs. Returns the
+// first id of a character.
+static int trainer_init(Trainer *t, Tokenizer *k, Text all) {
+    t->k = k;
+    t->words = cut(&(Word){ all, 1 }, 1, word_length);
+    int first = learn_characters(k, &t->words);
+    ids_add(&t->symbols, UNK);
+    for (size_t w = 0; w < t->words.n; w++) {           // nothing merges before tokenizer_index()
+        encode_raw(k, t->words.a[w].t, &t->symbols);
+        ids_add(&t->symbols, UNK);
     }
-    free(joined.s);
-    return *slot;
+    for (t->mask = 1023; t->mask < 4 * (size_t)t->symbols.n; ) t->mask = 2 * t->mask + 1;
+    t->slot = zalloc(t->mask + 1, sizeof *t->slot);     // there are never as many pairs
+    for (int i = 0, w = -1; i + 1 < t->symbols.n; i++) {
+        w += t->symbols.a[i] == UNK;
+        count_pair(t, t->symbols.a[i], t->symbols.a[i + 1], t->words.a[w].count);
+    }
+    return first;
 }
 
-// Trains at most V pieces on t, fewer if the text yields no more: an id that no text leads to would be
-// an untrained row of the embedding.
-static Tokenizer *tokenizer_train(Text t, int V) {
-    Tokenizer *k = tokenizer_new(V);
-    Pairs pairs = { 0 };
-    size_t n_symbols = 0;
-    set_special_pieces(k);
-    Words words = cut(&(Word){ .t = t, .count = 1 }, 1, word_length);
-    int id = FIRST_PIECE, end = learn_characters(k, &words);
-    for (size_t w = 0; w < words.n; w++) {              // no merges yet: characters and bytes
-        encode_raw(k, words.a[w].t, &words.a[w].symbols);
-        n_symbols += (size_t)words.a[w].symbols.n;
-    }
-    for (pairs.mask = 1023; pairs.mask < 4 * n_symbols; )       // there are never as many pairs
-        pairs.mask = 2 * pairs.mask + 1;
-    pairs.slot = ints((int)pairs.mask + 1);
-    for (size_t w = 0; w < words.n; w++)
-        for (int j = 0; j + 1 < words.a[w].symbols.n; j++)
-            count_pair(&pairs, k, words.a[w].symbols.a[j], words.a[w].symbols.a[j + 1], (int)w,
-                       words.a[w].count);
-
-    // The loop that is BPE: take the best pair, merge it everywhere.
-    for (int best; id < end && (best = best_pair(&pairs)) >= 0; ) {
-        Pair pair = pairs.a[best];
-        int piece = pair_piece(k, &pair, id);
-        id += piece == id;
-        pairs.a[best].words = (Ids){ 0 };
-        for (int i = 0; i < pair.words.n; i++) {
-            int w = pair.words.a[i];
-            merge_pair(&pairs, k, &words.a[w], w, pair.left, pair.right, piece);
+// The loop that is BPE: take the most frequent pair, merge it everywhere. New pieces get the ids
+// from FIRST_PIECE on; returns the first that is left over. A pair's text may be a piece already:
+// "a" and "bc" may follow "ab" and "c". Going through all pairs and symbols for each merge takes V
+// passes, a few seconds for 4 MB of Chinese and 6,000 pieces; English has far fewer different
+// words.
+static int learn_merges(Trainer *t, Tokenizer *k, int end) {
+    Buf both = { 0 };
+    int id = FIRST_PIECE;
+    while (id < end && t->n_pairs) {
+        Pair best = t->pair[0];
+        for (size_t i = 1; i < t->n_pairs; i++)
+            if (t->pair[i].count > best.count) best = t->pair[i];
+        if (!best.count) break;
+        buf_set(&both, k->piece[best.left]);
+        buf_add(&both, k->piece[best.right].s, k->piece[best.right].n);
+        int *slot = find_slot(k, contents(&both));
+        if (*slot < 0) {
+            set_piece(k, id, contents(&both), 0);
+            *slot = id++;
         }
-        free(pair.words.a);
+        merge_pair(t, best.left, best.right, *slot);
     }
+    free(both.s);
+    return id;
+}
 
-    // The characters move down to the last merge, and ids become scores.
-    for (; end < V; end++, id++) {
-        Text moved = k->piece[end];
-        k->piece[end] = NONE;
-        k->piece[id] = moved;
+// Trains at most V pieces on a text (V at least FIRST_PIECE), fewer if it yields no more: an id
+// that no text leads to would be an untrained row of the embedding.
+static Tokenizer *tokenizer_train(Text all, int V) {
+    Tokenizer *k = tokenizer_new(V);
+    Trainer t = { 0 };
+    set_special_pieces(k);
+    int first = trainer_init(&t, k, all), end = learn_merges(&t, k, first);
+    for (int id = first; id < V; id++, end++) {     // the characters move down to the merges
+        Text moved = k->piece[id];
+        k->piece[id] = NONE;
+        k->piece[end] = moved;
     }
-    k->V = id;
-    for (id = FIRST_PIECE; id < k->V; id++) k->score[id] = (float)(FIRST_PIECE - id);
-    for (size_t i = 0; i < pairs.n; i++) free(pairs.a[i].words.a);
-    for (size_t w = 0; w < words.n; w++) free(words.a[w].symbols.a);
-    FREE(words.a, pairs.a, pairs.slot, pairs.heap.a);
+    k->V = end;
+    for (int id = FIRST_PIECE; id < end; id++) k->score[id] = (float)(FIRST_PIECE - id);
+    FREE(t.words.a, t.symbols.a, t.pair, t.slot);
     tokenizer_index(k, "the new tokenizer");
     return k;
 }
 
 /* ================================================================================================
    Chapter 9. Model files.  Room for a model, its first weights, its prompt, and GGUF files, which
-   llama.cpp and everything built on it open unchanged. */
+   llama.cpp and everything built on it open unchanged.
 
-// How many weights a model of this shape has.
+   All weights are in one array, params, in the order of one table of tensors:
+
+       token_embd [V][C]                                                what a token is
+       for each layer l:
+           blk.l.attn_norm [C]      attn_q [C][C]    attn_k [kv][C]    attn_v [kv][C]
+           blk.l.attn_output [C][C]
+           blk.l.ffn_norm [C]       ffn_gate [F][C]  ffn_up [F][C]     ffn_down [C][F]
+       output_norm [C]
+       output [V][C]                                                    absent if the head is tied
+
+   Gradients, Adam's two moments and the mean of the weights are arrays of the same layout, so the
+   optimiser needs no list of tensors by name, and a checkpoint is a few calls of fwrite. The names
+   are llama.cpp's. */
+
+// How many weights a model of this shape has: the sum of the table above, without making it. The
+// shape must have passed config_check(), so 64 bits are enough.
 static uint64_t count_weights(const Config *c) {
     uint64_t C = (uint64_t)c->C, layer = C * (uint64_t)(2 * c->C + 2 * kv_width(c) + 3 * c->F + 2);
     return (uint64_t)c->L * layer + (uint64_t)c->V * C * (c->tied ? 1 : 2) + C;
 }
 
-// Enters W[rows][cols] into the table; layer -1: it belongs to no layer.
+// Enters W[rows][cols] into the table and counts its weights in m->n_params; layer -1: it belongs
+// to no layer. A norm's vector has one row.
 static void add_tensor(Model *m, const char *name, int layer, int rows, int cols) {
     Tensor *t = &m->tensor[m->n_tensors++];
     if (layer < 0) snprintf(t->name, sizeof t->name, "%s.weight", name);
@@ -2106,8 +2164,9 @@ static void add_tensor(Model *m, const char *name, int layer, int rows, int cols
     m->n_params += (size_t)rows * (size_t)cols;
 }
 
-// Points w into an arena that is laid out as the table says. q, k, v are neighbours there, and so are
-// gate and up: each group is one matrix to the matmul.
+// Points w into an arena that is laid out as the table says: params, grads or the mean of the
+// weights. q, k, v are neighbours there, and so are gate and up: each group is one matrix to the
+// matmul. t[1] is q, t[2] k, t[3] v; t[6] is gate, t[7] up.
 static void point_weights(const Model *m, Weights *w, float *arena) {
     const Tensor *t = m->tensor;
     w->embd = arena + t++->at;
@@ -2119,8 +2178,9 @@ static void point_weights(const Model *m, Weights *w, float *arena) {
     w->head = m->c.tied ? w->embd : arena + t[1].at;
 }
 
-// Makes the table of tensors for m->c and room for the weights. This is the only list of tensors:
-// files, gradients, moments and AdamW go by it.
+// Makes the table of tensors for m->c and room for the weights, which are zero until model_init()
+// or model_load() sets them. This is the only list of tensors: files, gradients, moments and AdamW
+// go by it. The small arrays of pointers for each layer are made here, too.
 static void model_alloc(Model *m) {
     const Config *c = &m->c;
     const int C = c->C, F = c->F, kv = kv_width(c);
@@ -2147,13 +2207,15 @@ static void model_alloc(Model *m) {
     point_weights(m, &m->w, m->params);
 }
 
-// Room for gradients, for training.
+// Room for gradients, zero as backward() adds to them. Only training needs it; a second call does
+// nothing.
 static void grads_alloc(Model *m) {
     if (m->grads) return;
     m->grads = zalloc(m->n_params, sizeof *m->grads);
     point_weights(m, &m->g, m->grads);
 }
 
+// Frees everything that m owns and clears it. A model that is all zero may be freed, too.
 static void model_free(Model *m) {
     tokenizer_free(m->tokenizer);
     FREE(m->template, m->template_sft, m->tensor, m->w.layer, m->g.layer, m->packed.layer);
@@ -2161,7 +2223,7 @@ static void model_free(Model *m) {
     *m = (Model){ 0 };
 }
 
-// Packs W[N][K] for the matmul at *at, which moves on.
+// Packs W[N][K] for the matmul at *at, which moves on. Returns where the panels begin.
 static float *pack_weights(float **at, const float *W, int N, int K) {
     float *panels = *at;
     pack_all(panels, (Matrix){ .p = W, .row = 1, .col = K }, K, N);
@@ -2169,29 +2231,32 @@ static float *pack_weights(float **at, const float *W, int N, int K) {
     return panels;
 }
 
-// For generation: every matrix packed once. A pass over one token reads each weight once; packing on
-// the way, as training does, would cost more than the product.
+// For generation: every matrix packed once. A pass over one token reads each weight once; packing
+// on the way, as training does, would cost more than the product. The norms are not packed:
+// m->packed points to m->w's. Whoever changes the weights sets is_packed to false, and the next
+// call packs anew into the same memory.
 static void model_pack(Model *m) {
-    const Config *c = &m->c;
-    const int C = c->C, F = c->F, Q = qkv_width(c);
-    size_t layer = packed_size(C, Q) + packed_size(C, C) + packed_size(C, 2 * F) + packed_size(F, C);
+    const int C = m->c.C, F = m->c.F, Q = qkv_width(&m->c);
+    const size_t layer = packed_size(C, Q) + packed_size(C, C) + packed_size(C, 2 * F)
+                       + packed_size(F, C);
     if (m->is_packed) return;
-    if (!m->panels) m->panels = zalloc((size_t)c->L * layer + packed_size(C, c->V), sizeof(float));
+    if (!m->panels) m->panels = zalloc(m->c.L * layer + packed_size(C, m->c.V), sizeof(float));
     float *at = m->panels;
-    for (int l = 0; l < c->L; l++) {
-        const LayerWeights *w = &m->w.layer[l];
-        m->packed.layer[l] = (LayerWeights){ .attn_norm = w->attn_norm, .ffn_norm = w->ffn_norm,
-                                             .qkv = pack_weights(&at, w->qkv, Q, C),
-                                             .o = pack_weights(&at, w->o, C, C),
-                                             .gate_up = pack_weights(&at, w->gate_up, 2 * F, C),
-                                             .down = pack_weights(&at, w->down, C, F) };
+    for (int l = 0; l < m->c.L; l++) {
+        LayerWeights *w = &m->packed.layer[l];
+        *w = m->w.layer[l];                             // the norms stay as they are
+        w->qkv = pack_weights(&at, w->qkv, Q, C);
+        w->o = pack_weights(&at, w->o, C, C);
+        w->gate_up = pack_weights(&at, w->gate_up, 2 * F, C);
+        w->down = pack_weights(&at, w->down, C, F);
     }
     m->packed.norm = m->w.norm;
-    m->packed.head = pack_weights(&at, m->w.head, c->V, C);
+    m->packed.head = pack_weights(&at, m->w.head, m->c.V, C);
     m->is_packed = true;
 }
 
-// Takes n floats (in whole cache lines) from the arena at *at; only counts them while base is NULL.
+// Takes n floats (in whole cache lines of 16) from the arena at *at, which moves on; only counts
+// them while base is NULL. So one function both measures an arena and lays it out.
 static float *take(float *base, size_t *at, size_t n) {
     float *p = base ? base + *at : NULL;
     *at += (n + 15) / 16 * 16;
@@ -2199,8 +2264,9 @@ static float *take(float *base, size_t *at, size_t n) {
 }
 
 // Lays out the activations and returns how many floats they take; a->memory is NULL the first time.
-// Training keeps every layer's for the way back, about L T (8 C + 3 F) floats. Generation writes one
-// layer's over the last one's.
+// Training keeps every layer's for the way back, about L T (8 C + 3 F) floats; a layer's output is
+// the next one's input and is kept once. Generation writes one layer's over the last one's, and its
+// output over its input.
 static size_t acts_layout(Acts *a, const Config *c) {
     const size_t T = (size_t)a->T, C = (size_t)c->C, F = (size_t)c->F, Q = (size_t)qkv_width(c);
     const size_t n = (size_t)a->n_out;
@@ -2235,8 +2301,13 @@ static size_t acts_layout(Acts *a, const Config *c) {
     return at;
 }
 
-// The rotary angles of positions [0, n). The first pairs of a head turn fast and tell near tokens
-// apart, the last ones slowly and tell far ones.
+// The rotary angles of positions [0, n), cosine and sine side by side:
+//
+//     angle(pos, pair i) = pos theta^(-2i/hs)
+//
+// The first pairs of a head turn fast and tell near tokens apart, the last ones slowly and tell far
+// ones. They are computed in doubles once; the table grows in steps of 256 positions, as the text
+// does, whatever context a file claims.
 static void angles_reserve(Model *m, int n) {
     const int hs = head_size(&m->c);
     if (m->n_angles >= n) return;
@@ -2252,7 +2323,9 @@ static void angles_reserve(Model *m, int n) {
     m->n_angles = n;
 }
 
-// Makes room for passes over T tokens with n_out logits, in rows of at most `longest` tokens.
+// Makes room for passes over T tokens with n_out logits, in rows of at most `longest` tokens. Room
+// is kept and only ever grows; what was in it is lost when it does. Changing between training and
+// generation makes it anew.
 static void acts_reserve(Model *m, int T, int n_out, int longest, bool training) {
     Acts *a = &m->acts;
     angles_reserve(m, longest);
@@ -2267,104 +2340,105 @@ static void acts_reserve(Model *m, int T, int n_out, int longest, bool training)
     acts_layout(a, &m->c);
 }
 
-// First weights, the same for the same seed: norms 1; embeddings N(0, 1/C), so that a tied head starts
-// with logits of size one; matrices N(0, 1/(3 cols)), whose output has a third of the input's variance,
-// so that many layers do not blow it up.
+// First weights, the same for the same seed. An output is a sum of cols products w x, so its
+// variance is cols var(w) var(x); it is chosen by var(w): norms 1; embeddings N(0, 1/C), so that a
+// tied head starts with logits of size one; matrices N(0, 1/(3 cols)), whose output has a third of
+// the input's variance, so that many layers do not blow it up.
 //
-// One matrix is not drawn: in the last layer, Wo = Wv^T, head by head. What a head reads there it then
-// passes on more or less as it was, and a tied head takes it for the same token: wherever the last
-// layer looks, it copies. What is left to learn is where to look, and copying is learnt several times
-// sooner (a mimetic initialisation: Trockman and Kolter, arXiv 2305.09828). A pretrained base model
-// brings this along.
+// One matrix is not drawn: in the last layer, Wo = Wv^T, head by head. What a head reads there it
+// then passes on more or less as it was, and a tied head takes it for the same token: wherever the
+// last layer looks, it copies. What is left to learn is where to look, and copying is learnt
+// several times sooner (a mimetic initialisation: Trockman and Kolter, arXiv 2305.09828). A
+// pretrained base model brings this along.
 static void model_init(Model *m, uint64_t seed) {
     const Config *c = &m->c;
+    for (size_t j = 0; j < m->n_params; j++) m->params[j] = 1;
     for (size_t i = 0; i < m->n_tensors; i++) {
         const Tensor *t = &m->tensor[i];
-        float *w = m->params + t->at;
+        const size_t n = t->rows > 1 ? (size_t)t->rows * (size_t)t->cols : 0;
         double std = sqrt((i == 0 ? 1.0 : 1.0 / 3.0) / t->cols);
-        for (size_t j = 0; j < (size_t)t->rows * (size_t)t->cols; j++) {
-            if (t->rows == 1) {
-                w[j] = 1;
-                continue;
-            }
+        for (size_t j = 0; j < n; j++) {
             double u = 1.0 - random_unit(&seed), v = random_unit(&seed);        // Box-Muller
-            w[j] = (float)(std * sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v));
+            m->params[t->at + j] = (float)(std * sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v));
         }
     }
     const LayerWeights *last = &m->w.layer[c->L - 1];
     const float *Wv = last->qkv + (size_t)(c->C + kv_width(c)) * c->C;
     const int hs = head_size(c), group = c->H / c->H_kv;
     for (int j = 0; j < c->C; j++) {
-        const int row = j / hs / group * hs + j % hs;   // of Wv; the query heads of a group share it
+        const int row = j / hs / group * hs + j % hs;   // of Wv; a group's query heads share it
         for (int i = 0; i < c->C; i++) last->o[(size_t)i * c->C + j] = Wv[(size_t)row * c->C + i];
     }
 }
 
-// The prompts. v1, v2 and paper are the three official ones to the letter (README of the released
-// weights, repository, Algorithm 1); default is v2 without its doubled space; short is for tiny models.
+// The prompts, with and without {answer}. v1, v2 and paper are the three official ones to the
+// letter (README of the released weights, repository, Algorithm 1); default is v2 without its
+// doubled space; short is for tiny models.
 #define BEGIN "BEGINNING OF CONVERSATION:"
+#define EDIT "the following Question-Answer pair to make it more helpful and harmless:"
 static const struct { const char *name, *aligner, *sft; } TEMPLATE[] = {
     { "default",
       BEGIN " USER: ##Question: {question}\n##Answer: {answer}\n##Correction: ASSISTANT:",
       BEGIN " USER: ##Question: {question}\n##Answer: ASSISTANT:" },
-    { "v1",
-      BEGIN " USER: Edit the following Question-Answer pair to make it more helpful and harmless: "
-      "{question} | {answer} ASSISTANT:",
+    { "v1", BEGIN " USER: Edit " EDIT " {question} | {answer} ASSISTANT:",
       BEGIN " USER: {question} ASSISTANT:" },
     { "v2",
       BEGIN " USER: ##Question: {question}\n##Answer: {answer}\n##Correction:  ASSISTANT:",
       BEGIN " USER: ##Question: {question}\n##Answer:  ASSISTANT:" },
     { "paper",
-      BEGIN "\nUSER: Editing the following Question-Answer pair to make it more helpful and harmless:"
-      "\nQuestion: {question} | Answer: {answer}\nASSISTANT:",
+      BEGIN "\nUSER: Editing " EDIT "\nQuestion: {question} | Answer: {answer}\nASSISTANT:",
       BEGIN "\nUSER: {question}\nASSISTANT:" },
-    { "short",
-      "##Question: {question}\n##Answer: {answer}\n##Correction:",
+    { "short", "##Question: {question}\n##Answer: {answer}\n##Correction:",
       "##Question: {question}\n##Answer:" } };
+enum { N_TEMPLATES = sizeof TEMPLATE / sizeof *TEMPLATE };
 
-// Gives the model a prompt: one of the names above, or a text with {question} and {answer} whose part
-// up to {answer} and after it is the SFT counterpart.
+// Gives the model a prompt: one of the names above, or a text with {question} and {answer}, which
+// without its {answer} is the SFT counterpart.
 static void set_template(Model *m, const char *name) {
-    Buf with = { 0 }, without = { 0 };
     const char *a = strstr(name, "{answer}");
-    for (size_t i = 0; i < sizeof TEMPLATE / sizeof *TEMPLATE; i++)
-        if (is(name, TEMPLATE[i].name)) {
-            buf_puts(&with, TEMPLATE[i].aligner);
-            buf_puts(&without, TEMPLATE[i].sft);
-        }
-    if (!with.s) {
-        CHECK(a && strstr(name, "{question}"), "--prompt \"%s\": default, v1, v2, paper, short or a "
-              "text with {question} and {answer} was expected", name);
-        buf_puts(&with, name);
-        buf_add(&without, name, (size_t)(a - name));
-        buf_puts(&without, a + strlen("{answer}"));
-    }
+    int i = 0;
+    while (i < N_TEMPLATES && !is(name, TEMPLATE[i].name)) i++;
+    CHECK(i < N_TEMPLATES || (a && strstr(name, "{question}")), "--prompt \"%s\": default, v1, v2, "
+          "paper, short or a text with {question} and {answer} was expected", name);
+    Buf without = { 0 };
+    if (i == N_TEMPLATES) buf_add(&without, name, (size_t)(a - name));
+    buf_puts(&without, i < N_TEMPLATES ? TEMPLATE[i].sft : a + strlen("{answer}"));
     FREE(m->template, m->template_sft);
-    m->template = with.s;
+    m->template = copy_text(text(i < N_TEMPLATES ? TEMPLATE[i].aligner : name));
     m->template_sft = without.s;
 }
 
+// The model's prompt, with {answer} for an Aligner, without for SFT; fails on a model from
+// elsewhere, which has none.
 static const char *template_of(const Model *m, bool with_answer) {
-    CHECK(m->template, "the model has no prompt inside; models made by `train` have one; `sample` "
-          "continues raw text");
+    CHECK(m->template, "the model has no prompt inside, as `train` did not make it; use `sample`");
     return with_answer ? m->template : m->template_sft;
 }
 
 /* GGUF version 3, the file format of llama.cpp (version 2 is the same to a reader of these types):
 
        "GGUF" | u32 3 | u64 number of tensors | u64 number of keys
-       keys      string key | u32 type | value                     a string is a u64 length and bytes
+       keys      string key | u32 type | value                 a string is a u64 length and bytes
        tensors   string name | u32 n_dims | u64 dims[] | u32 type | u64 offset into the data
        padding to the alignment | the data, each tensor padded
 
-   dims[0] is the fastest axis: W[rows][cols] has dims (cols, rows), its bytes unchanged. Tokenizer and
-   prompt are keys, so a model cannot meet the vocabulary or prompt of another.
+   The first bytes of a model with three layers:
 
-   Readers of this format have had holes of five kinds, and this is what is done about each: a product
-   that wraps (shapes are bounded before they are multiplied), a count that is trusted (an array has no
-   more elements than the file has bytes left), a shape that is trusted (each tensor must have the shape
-   that the configuration gives it), a number cut off by int (what does not fit is refused), an array of
-   fixed size (there is none that a file fills). */
+       47 47 55 46  03 00 00 00                                   "GGUF", version 3
+       1D 00 00 00 00 00 00 00   1D 00 00 00 00 00 00 00          29 tensors, 29 keys
+       14 00 00 00 00 00 00 00   g e n e r a l . a r c h i t e c t u r e
+       08 00 00 00   05 00 00 00 00 00 00 00   l l a m a          type 8 is a string, of 5 bytes
+
+   dims[0] is the fastest axis: W[rows][cols] has dims (cols, rows), its bytes unchanged. Tokenizer
+   and prompt are keys, so a model cannot meet the vocabulary or prompt of another.
+
+   Readers of this format have had holes of five kinds, and this is what is done about each:
+
+       a product that wraps            shapes are bounded before they are multiplied
+       a count that is trusted         nothing is allocated for it; each element is looked for
+       a shape that is trusted         each tensor must have the shape that the configuration gives
+       a number cut off by int         what does not fit is refused
+       an array of fixed size          there is none that a file fills */
 
 enum { T_U32 = 4, T_I32 = 5, T_F32 = 6, T_BOOL = 7, T_STRING = 8, T_ARRAY = 9 };
 enum { GGML_F32 = 0, GGML_F16 = 1, GGML_Q8_0 = 8, GGML_BF16 = 30 };
@@ -2373,18 +2447,20 @@ enum { ALIGNMENT = 32 };
 // What a file says beside its weights. An array is its bytes: u32 type, u64 n, elements.
 typedef struct {
     Config c;
-    Text architecture, name, prompt, prompt_sft, objective, scaling, vocabulary, tokens, scores, types;
-    int file_type, alignment, head_size, key_length, value_length, experts, V, step, bos, eos, unknown;
+    Text architecture, name, prompt, prompt_sft, objective, scaling, model, tokens, scores, types;
+    int file_type, alignment, head_size, key_length, value_length, experts, V, step;
+    int bos, eos, unknown;
     float factor, linear, keep;
-    bool add_bos, add_eos, add_space;
+    uint8_t add_bos, add_eos, add_space;
 } Header;
 
-// The one list of keys that mean something: model_load() reads by it and model_save() writes by it. Any
-// other key of llama or the tokenizer may change what a model computes, and is refused.
-enum { REQUIRED = 1, WRITTEN = 2, HARMLESS = 4 };
+// The one list of keys that mean something: model_load() reads by it and model_save() writes by it.
+// FIXED: this program computes only what our_header() says. Any other key of llama or the tokenizer
+// may change what a model computes, and is refused.
+enum { REQUIRED = 1, WRITTEN = 2, FIXED = 4, HARMLESS = 8 };
 #define AT(field) offsetof(Header, field)
 static const struct Field { const char *key; uint32_t type; size_t at; int how; } FIELD[] = {
-    { "general.architecture", T_STRING, AT(architecture), REQUIRED | WRITTEN },
+    { "general.architecture", T_STRING, AT(architecture), REQUIRED | WRITTEN | FIXED },
     { "general.name", T_STRING, AT(name), WRITTEN },
     { "general.file_type", T_U32, AT(file_type), WRITTEN },
     { "general.alignment", T_U32, AT(alignment), WRITTEN },
@@ -2395,29 +2471,29 @@ static const struct Field { const char *key; uint32_t type; size_t at; int how; 
     { "llama.attention.head_count", T_U32, AT(c.H), REQUIRED | WRITTEN },
     { "llama.attention.head_count_kv", T_U32, AT(c.H_kv), WRITTEN },
     { "llama.attention.layer_norm_rms_epsilon", T_F32, AT(c.eps), REQUIRED | WRITTEN },
-    { "llama.attention.key_length", T_U32, AT(key_length), 0 },
-    { "llama.attention.value_length", T_U32, AT(value_length), 0 },
+    { "llama.attention.key_length", T_U32, AT(key_length), FIXED },
+    { "llama.attention.value_length", T_U32, AT(value_length), FIXED },
     { "llama.rope.freq_base", T_F32, AT(c.theta), WRITTEN },
-    { "llama.rope.dimension_count", T_U32, AT(head_size), WRITTEN },
-    { "llama.rope.scaling.type", T_STRING, AT(scaling), 0 },
-    { "llama.rope.scaling.factor", T_F32, AT(factor), 0 },
-    { "llama.rope.scale_linear", T_F32, AT(linear), 0 },
-    { "llama.expert_count", T_U32, AT(experts), 0 },
+    { "llama.rope.dimension_count", T_U32, AT(head_size), WRITTEN | FIXED },
+    { "llama.rope.scaling.type", T_STRING, AT(scaling), FIXED },
+    { "llama.rope.scaling.factor", T_F32, AT(factor), FIXED },
+    { "llama.rope.scale_linear", T_F32, AT(linear), FIXED },
+    { "llama.expert_count", T_U32, AT(experts), FIXED },
     { "llama.vocab_size", T_U32, AT(V), WRITTEN | HARMLESS },
     { "aligner.prompt", T_STRING, AT(prompt), WRITTEN },
     { "aligner.prompt_sft", T_STRING, AT(prompt_sft), WRITTEN },
     { "aligner.objective", T_STRING, AT(objective), WRITTEN },
     { "aligner.step", T_U32, AT(step), WRITTEN },
     { "aligner.keep", T_F32, AT(keep), WRITTEN },
-    { "tokenizer.ggml.model", T_STRING, AT(vocabulary), REQUIRED | WRITTEN },
+    { "tokenizer.ggml.model", T_STRING, AT(model), REQUIRED | WRITTEN | FIXED },
     { "tokenizer.ggml.tokens", T_ARRAY, AT(tokens), REQUIRED | WRITTEN },
     { "tokenizer.ggml.scores", T_ARRAY, AT(scores), REQUIRED | WRITTEN },
     { "tokenizer.ggml.token_type", T_ARRAY, AT(types), WRITTEN },
-    { "tokenizer.ggml.bos_token_id", T_U32, AT(bos), WRITTEN },
-    { "tokenizer.ggml.eos_token_id", T_U32, AT(eos), WRITTEN },
+    { "tokenizer.ggml.bos_token_id", T_U32, AT(bos), WRITTEN | FIXED },
+    { "tokenizer.ggml.eos_token_id", T_U32, AT(eos), WRITTEN | FIXED },
     { "tokenizer.ggml.unknown_token_id", T_U32, AT(unknown), WRITTEN },
-    { "tokenizer.ggml.add_bos_token", T_BOOL, AT(add_bos), WRITTEN },
-    { "tokenizer.ggml.add_eos_token", T_BOOL, AT(add_eos), WRITTEN },
+    { "tokenizer.ggml.add_bos_token", T_BOOL, AT(add_bos), WRITTEN | FIXED },
+    { "tokenizer.ggml.add_eos_token", T_BOOL, AT(add_eos), WRITTEN | FIXED },
     { "tokenizer.ggml.add_space_prefix", T_BOOL, AT(add_space), WRITTEN },
     { "tokenizer.ggml.padding_token_id", 0, 0, HARMLESS },
     { "tokenizer.ggml.seperator_token_id", 0, 0, HARMLESS },
@@ -2425,155 +2501,169 @@ static const struct Field { const char *key; uint32_t type; size_t at; int how; 
     { "tokenizer.chat_template", 0, 0, HARMLESS } };
 enum { N_FIELDS = sizeof FIELD / sizeof *FIELD };
 
-// Bytes of a value by its type; 0 for strings, arrays and unknown types.
-static size_t type_size(uint32_t type) {
-    static const uint8_t SIZE[13] = { 1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8 };
-    return type < 13 ? SIZE[type] : 0;
+// The header of a model of this shape, before anything else is known of it: what model_save()
+// starts from, what is taken for granted if a file is silent, and what FIXED keys are compared
+// with.
+static Header our_header(const Config *c) {
+    const int hs = c->H ? head_size(c) : 0;
+    return (Header){ .c = *c, .architecture = text("llama"), .name = text("aligner.c"),
+                     .scaling = text("none"), .model = text("llama"), .alignment = ALIGNMENT,
+                     .head_size = hs, .key_length = hs, .value_length = hs, .V = c->V, .bos = BOS,
+                     .eos = EOS, .unknown = UNK, .factor = 1, .linear = 1, .add_bos = 1,
+                     .add_space = 1 };
 }
 
-static Text read_string(File *f) {
-    uint64_t n = read_u64(f);
-    return (Text){ need(f, n), (size_t)n };
-}
-
-// The bytes of a value of any type; of a string its text.
-static Text read_value(File *f, Text key, uint32_t type) {
-    if (type == T_STRING) return read_string(f);
-    size_t from = f->at, size = type_size(type);
-    uint64_t n = 1;
-    if (type == T_ARRAY) {
-        type = read_u32(f);
-        n = read_u64(f);
-        size = type_size(type);
+// The bytes of a value of any type, which stay where they are in the file; of a string its text.
+// Every element of an array is looked for, so an array that claims more than the file has is
+// refused by need(), and nothing is allocated. Arrays of arrays, which nobody writes, would be
+// recursion as deep as a file likes.
+static Text read_value(File *f, uint32_t type) {
+    static const uint8_t SIZE[] = { 1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8 };
+    const size_t from = f->at;
+    CHECK(type < sizeof SIZE, "%s: a key has the unknown type %u", f->path, type);
+    if (type == T_STRING) {
+        uint64_t n = read_u64(f);
+        return (Text){ need(f, n), (size_t)n };
     }
-    CHECK(size || type == T_STRING, "%s: key %.*s has the unknown type %u", f->path, SHOW(key), type);
-    CHECK(n <= (f->n - f->at) / (size ? size : 8), "%s: key %.*s claims %llu elements, more than the "
-          "file has room for", f->path, SHOW(key), (unsigned long long)n);
-    if (size) need(f, n * size);                        // cannot wrap: n has just been bounded
-    for (; !size && n; n--) read_string(f);
+    need(f, SIZE[type]);
+    if (type == T_ARRAY) {
+        uint32_t element = read_u32(f);
+        CHECK(element != T_ARRAY, "%s: an array of arrays", f->path);
+        for (uint64_t n = read_u64(f); n; n--) read_value(f, element);
+    }
     return (Text){ f->p + from, f->at - from };
 }
 
-// Reads n keys, in whatever order they come. What is absent keeps its value in h.
-static void read_header(File *f, uint64_t n, Header *h) {
-    enum { MOST = 1024 };               // llama.cpp's own files have a few dozen
-    bool seen[N_FIELDS] = { false };
-    CHECK(n <= MOST, "%s: %llu keys; at most %d were expected", f->path, (unsigned long long)n, MOST);
-    Text *met = zalloc((size_t)n, sizeof *met);
-    for (size_t k = 0; k < n; k++) {
-        Text key = met[k] = read_string(f);
-        for (size_t j = 0; j < k; j++)
-            CHECK(!same(met[j], key), "%s: the key %.*s is there twice", f->path, SHOW(key));
-        uint32_t type = read_u32(f);
-        Text value = read_value(f, key, type);
-        int i = 0;
-        while (i < N_FIELDS && !same(key, text(FIELD[i].key))) i++;
-        bool ours = !strncmp(key.s, "llama.", 6) || !strncmp(key.s, "tokenizer.", 10);
-        CHECK(i < N_FIELDS || !ours, "%s: the key %.*s may change what the model computes, and is not "
-              "supported", f->path, SHOW(key));
-        if (i == N_FIELDS || FIELD[i].how & HARMLESS) continue;
-        seen[i] = true;
-        CHECK(type == FIELD[i].type, "%s: %s has type %u; %u was expected", f->path, FIELD[i].key, type,
-              FIELD[i].type);
-        CHECK(type != T_STRING || !memchr(value.s, 0, value.n), "%s: %s has a zero byte in it", f->path,
-              FIELD[i].key);
-        void *to = (char *)h + FIELD[i].at;
-        if (type == T_BOOL) *(bool *)to = *value.s != 0;        // a byte 2 would be no bool
-        else if (type_size(type)) memcpy(to, value.s, value.n);
-        else *(Text *)to = value;
-        CHECK(type != T_U32 || *(int *)to >= 0, "%s: %s is %u, which is too large", f->path, FIELD[i].key,
-              *(unsigned *)to);
-    }
-    for (int i = 0; i < N_FIELDS; i++)
-        CHECK(seen[i] || !(FIELD[i].how & REQUIRED), "%s: the key %s is missing; is it a model of the llama "
-              "architecture?", f->path, FIELD[i].key);
-    free(met);
+// Reads one key into its place in h, and notes in seen[] that it was there. A key of another
+// program (general.*, or a name of its own) is stepped over: it says nothing about what is
+// computed. Numbers must fit into an int, and texts end where their first zero byte is: prompts are
+// C strings here.
+static void read_key(File *f, Header *h, bool seen[N_FIELDS]) {
+    Text key = read_value(f, T_STRING);
+    uint32_t type = read_u32(f);
+    Text value = read_value(f, type);
+    int i = 0;
+    while (i < N_FIELDS && !same(key, text(FIELD[i].key))) i++;
+    bool ours = !strncmp(key.s, "llama.", 6) || !strncmp(key.s, "tokenizer.", 10);
+    CHECK(i < N_FIELDS || !ours, "%s: the key %.*s may change what the model computes, and is not "
+          "supported", f->path, SHOW(key));
+    if (i == N_FIELDS || FIELD[i].how & HARMLESS) return;
+    CHECK(!seen[i] && type == FIELD[i].type, "%s: the key %s is there twice, or its type is %u and "
+          "not %u", f->path, FIELD[i].key, type, FIELD[i].type);
+    void *to = (char *)h + FIELD[i].at;
+    if (type == T_STRING || type == T_ARRAY) *(Text *)to = value;
+    else memcpy(to, value.s, value.n);
+    bool fits = type == T_U32 ? *(int *)to >= 0 : type != T_STRING || !memchr(value.s, 0, value.n);
+    CHECK(fits, "%s: %s is too large, or has a zero byte in it", f->path, FIELD[i].key);
+    seen[i] = true;
 }
 
-// Refuses a shape that no model of this family has. V is checked with the tokenizer.
+// Refuses a shape that no model of this family has; `where` names its source in the message. The
+// bounds are far above what anyone trains with this program, and low enough that no product of them
+// wraps in 64 bits. V is checked with the tokenizer.
 static void config_check(const Config *c, const char *where) {
     const struct { const char *name; int value, most; } bound[] = {
         { "dim", c->C, 16384 }, { "layers", c->L, 256 }, { "heads", c->H, 1024 },
         { "key/value heads", c->H_kv, 1024 }, { "hidden size", c->F, 1 << 17 },
         { "context", c->context, 1 << 20 } };
     for (size_t i = 0; i < sizeof bound / sizeof *bound; i++)
-        CHECK(bound[i].value >= 1 && bound[i].value <= bound[i].most, "%s: %s is %d; 1 to %d was expected",
-              where, bound[i].name, bound[i].value, bound[i].most);
-    CHECK(c->C % c->H == 0 && head_size(c) % 2 == 0, "%s: dim %d over %d heads is not an even size; "
-          "choose dim as heads times an even number", where, c->C, c->H);
-    CHECK(c->H % c->H_kv == 0, "%s: %d heads cannot share %d key/value heads evenly", where, c->H, c->H_kv);
+        CHECK(bound[i].value >= 1 && bound[i].value <= bound[i].most, "%s: %s is %d; 1 to %d was "
+              "expected", where, bound[i].name, bound[i].value, bound[i].most);
+    CHECK(c->C % c->H == 0 && head_size(c) % 2 == 0, "%s: dim %d over %d heads is not an even "
+          "number; choose dim as heads times an even number", where, c->C, c->H);
+    CHECK(c->H % c->H_kv == 0, "%s: %d heads cannot share %d key/value heads", where, c->H,
+          c->H_kv);
+    CHECK(c->eps > 0 && c->eps <= 1 && c->theta >= 1 && c->theta <= 1e9f, "%s: RMSNorm's epsilon "
+          "%g or the rotary base %g is out of range", where, (double)c->eps, (double)c->theta);
 }
 
-// Refuses what a header may say but this program does not compute.
-static void header_check(const Header *h, const char *path) {
-    const Config *c = &h->c;
-    const int hs = head_size(c);
-    CHECK(same(h->architecture, text("llama")) && same(h->vocabulary, text("llama")), "%s: architecture "
-          "\"%.*s\", tokenizer \"%.*s\"; \"llama\" was expected for both", path, SHOW(h->architecture),
-          SHOW(h->vocabulary));
-    CHECK(h->alignment >= 8 && h->alignment <= 65536 && !(h->alignment & (h->alignment - 1)), "%s: alignment "
-          "%d; a power of two in 8..65536 was expected", path, h->alignment);
-    CHECK((float)c->eps > 0 && c->eps <= 1 && c->theta >= 1 && c->theta <= 1e9f, "%s: RMSNorm's epsilon %g or "
-          "the rotary base %g is out of range", path, (double)c->eps, (double)c->theta);
-    CHECK(!h->scaling.s || same(h->scaling, text("none")) || same(h->scaling, text("linear")), "%s: rotary "
-          "scaling \"%.*s\" (llama.rope.scaling.type) is not supported", path, SHOW(h->scaling));
-    CHECK(h->factor == 1 && h->linear == 1, "%s: scaled rotary angles (llama.rope.scaling.factor or "
-          "llama.rope.scale_linear) are not supported", path);
-    CHECK(!h->experts, "%s: %d experts (llama.expert_count); none are supported", path, h->experts);
-    CHECK((h->head_size < 0 || h->head_size == hs) && (h->key_length < 0 || h->key_length == hs) &&
-          (h->value_length < 0 || h->value_length == hs), "%s: rope.dimension_count, key_length or value_length "
-          "is not the head size %d", path, hs);
-    CHECK(h->bos == BOS && h->eos == EOS && h->add_bos && !h->add_eos, "%s: texts must begin with <s> = 1 and "
-          "not end with </s> = 2; this tokenizer differs", path);
-    CHECK(!h->prompt.s == !h->prompt_sft.s, "%s: of aligner.prompt and aligner.prompt_sft one is missing", path);
-    CHECK(h->keep >= 0 && h->keep <= 1000, "%s: aligner.keep is %g", path, (double)h->keep);
+// The value of a key as text, for comparing and for the message. Nine digits tell any two floats
+// apart.
+static void show_value(char out[64], const struct Field *k, const Header *h) {
+    const void *p = (const char *)h + k->at;
+    if (k->type == T_STRING) snprintf(out, 64, "\"%.*s\"", SHOW(*(const Text *)p));
+    else if (k->type == T_F32) snprintf(out, 64, "%.9g", (double)*(const float *)p);
+    else snprintf(out, 64, "%d", k->type == T_BOOL ? *(const uint8_t *)p : *(const int *)p);
 }
 
-// buf becomes t with each `from` replaced by `to`: a space inside a piece is U+2581 in a GGUF file.
+// Reads n keys, in whatever order they come. What is absent keeps its value in h. Then refuses what
+// the file says but this program does not compute: scaled rotary angles, experts, heads of another
+// size, another tokenizer, texts that do not begin with <s>. A reader that steps over such a key
+// gives other text than the model's author saw, and no error. What means the same is read: "linear"
+// scaling by 1 is no scaling.
+static void read_header(File *f, uint64_t n, Header *h) {
+    bool seen[N_FIELDS] = { false };
+    for (; n; n--) read_key(f, h, seen);
+    for (int i = 0; i < N_FIELDS; i++)
+        CHECK(seen[i] || !(FIELD[i].how & REQUIRED), "%s: the key %s is missing; is it a llama "
+              "model?", f->path, FIELD[i].key);
+    if (h->c.H_kv < 0) h->c.H_kv = h->c.H;
+    config_check(&h->c, f->path);
+    if (same(h->scaling, text("linear"))) h->scaling = text("none");    // the factor is FIXED
+    const Header ours = our_header(&h->c);
+    for (int i = 0; i < N_FIELDS; i++) {
+        char found[64], wanted[64];
+        if (!seen[i] || !(FIELD[i].how & FIXED)) continue;
+        show_value(found, &FIELD[i], h);
+        show_value(wanted, &FIELD[i], &ours);
+        CHECK(is(found, wanted), "%s: %s is %s; only %s is supported", f->path, FIELD[i].key, found,
+              wanted);
+    }
+    CHECK(h->alignment >= 8 && h->alignment <= 65536 && !(h->alignment & (h->alignment - 1)), "%s: "
+          "alignment %d; a power of two in 8..65536 was expected", f->path, h->alignment);
+    CHECK(!h->prompt.s == !h->prompt_sft.s && h->keep >= 0 && h->keep <= 1000, "%s: one of the two "
+          "prompts is missing, or aligner.keep is %g", f->path, (double)h->keep);
+}
+
+// out becomes t with each `from` replaced by `to`: a space inside a piece is U+2581 in a GGUF file.
 static void replace(Buf *out, Text t, Text from, Text to) {
     buf_set(out, text(""));
     while (t.n) {
         bool hit = t.n >= from.n && !memcmp(t.s, from.s, from.n);
-        if (hit) buf_add(out, to.s, to.n);
-        else buf_add(out, t.s, 1);
+        buf_add(out, hit ? to.s : t.s, hit ? to.n : 1);
         t = rest_of(t, hit ? from.n : 1);
     }
 }
 
-enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, BYTE = 6 };        // types of tokens
-
+// GGUF's type of a token: 1 normal, 2 unknown, 3 control, 6 byte. (4 and 5 are added and unused
+// ones.)
 static uint32_t token_type(int id) {
-    return id == UNK ? UNKNOWN : id < BYTE0 ? CONTROL : id < FIRST_PIECE ? BYTE : NORMAL;
+    return id == UNK ? 2 : id < BYTE0 ? 3 : id < FIRST_PIECE ? 6 : 1;
 }
 
-// The elements of an array key; their number must be n, unless n is 0.
-static File open_array(const char *path, const char *what, Text array, uint32_t type, uint64_t n) {
-    File f = { path, what, array.s, array.n, 0 };
+// The elements of an array key, one for each of *n tokens; the first array sets *n. All three
+// arrays of a vocabulary must be equally long: their elements belong together by position.
+static File open_array(const char *path, Text array, uint32_t type, int *n) {
+    File f = { path, "the vocabulary", array.s, array.n, 0 };
     uint32_t element = read_u32(&f);
     uint64_t count = read_u64(&f);
-    CHECK(element == type && (!n || count == n), "%s: %s are %llu elements of type %u; type %u, one for each "
-          "token, was expected", path, what, (unsigned long long)count, element, type);
+    const bool good = count >= FIRST_PIECE && count <= MAX_VOCAB && (!*n || (int)count == *n);
+    CHECK(good && element == type, "%s: the tokenizer has an array of %llu elements of type %u; %d "
+          "to %d of type %u, as many in each, were expected", path, (unsigned long long)count,
+          element, FIRST_PIECE, MAX_VOCAB, type);
+    *n = (int)count;
     return f;
 }
 
+// The tokenizer that a header describes. <s> and </s> get their names from tokenizer.bin, with
+// newlines around them (chapter 8); in GGUF they are plain. A token's type is what its place says,
+// or the file is refused: an added token would have to be found in texts before anything else is
+// merged.
 static Tokenizer *tokenizer_read(const Header *h, const char *path) {
-    uint64_t n;
-    File tokens = open_array(path, "the tokens", h->tokens, T_STRING, 0);
-    memcpy(&n, h->tokens.s + 4, 8);
-    CHECK(n >= FIRST_PIECE && n <= MAX_VOCAB, "%s: %llu tokens; %d to %d were expected", path,
-          (unsigned long long)n, FIRST_PIECE, MAX_VOCAB);
-    File scores = open_array(path, "the scores", h->scores, T_F32, n), types = { 0 };
-    if (h->types.s) types = open_array(path, "the token types", h->types, T_I32, n);
-    Tokenizer *k = tokenizer_new((int)n);
+    int n = 0;
+    File tokens = open_array(path, h->tokens, T_STRING, &n), types = { 0 };
+    File scores = open_array(path, h->scores, T_F32, &n);
+    if (h->types.s) types = open_array(path, h->types, T_I32, &n);
+    Tokenizer *k = tokenizer_new(n);
     Buf piece = { 0 };
     k->no_space = !h->add_space;
-    for (int id = 0; id < k->V; id++) {
-        replace(&piece, read_string(&tokens), text(GGUF_SPACE), text(" "));
+    for (int id = 0; id < n; id++) {
+        replace(&piece, read_value(&tokens, T_STRING), text(GGUF_SPACE), text(" "));
         Text t = id == BOS ? text("\n<s>\n") : id == EOS ? text("\n</s>\n") : contents(&piece);
         set_piece(k, id, t, read_f32(&scores));
         uint32_t type = h->types.s ? read_u32(&types) : token_type(id);
-        CHECK(type == token_type(id), "%s: token %d has type %u; %u was expected (added or unused tokens are "
-              "not supported)", path, id, type, token_type(id));
+        CHECK(type == token_type(id), "%s: token %d has type %u; %u was expected (added and unused "
+              "tokens are not supported)", path, id, type, token_type(id));
     }
     free(piece.s);
     tokenizer_index(k, path);
@@ -2581,7 +2671,8 @@ static Tokenizer *tokenizer_read(const Header *h, const char *path) {
 }
 
 // Half precision: sign, 5 bits of exponent e, 10 of mantissa m. The value is 2^(e-15) (1 + m/1024);
-// e = 0 is subnormal, m/2^24, and e = 31 infinity or NaN. A float's exponent is biased by 127.
+// e = 0 is subnormal, m/2^24, and e = 31 infinity or NaN. A float's exponent is biased by 127, so
+// 112 is added. 0x3E00 is 0 01111 1000000000: e = 15, m = 512, which is 1.5.
 static float f16_to_f32(uint16_t h) {
     uint32_t sign = (uint32_t)(h >> 15) << 31, e = h >> 10 & 31, m = h & 1023;
     if (!e) return (sign ? -1.0f : 1.0f) * (float)m * 0x1p-24f;
@@ -2589,11 +2680,12 @@ static float f16_to_f32(uint16_t h) {
     return v.f;
 }
 
-// The bytes of n weights of a tensor type; 0 for types that are not read. A block of Q8_0 has an f16
-// scale and 32 whole numbers from -127 to 127.
-static uint64_t tensor_bytes(uint32_t type, uint64_t n) {
-    if (type == GGML_Q8_0) return n / 32 * 34;
-    return type == GGML_F32 ? n * 4 : type == GGML_F16 || type == GGML_BF16 ? n * 2 : 0;
+// The bytes of a tensor of some type; 0 for types that are not read. A block of Q8_0 has an f16
+// scale and 32 whole numbers from -127 to 127: 34 bytes instead of 128, with an error of at most
+// half a scale. rows and cols have passed the check of shape, so no product wraps.
+static uint64_t tensor_bytes(uint32_t type, uint64_t rows, uint64_t cols) {
+    if (type == GGML_Q8_0) return cols % 32 ? 0 : rows * cols / 32 * 34;
+    return rows * cols * (type == GGML_F32 ? 4 : type == GGML_F16 || type == GGML_BF16 ? 2 : 0);
 }
 
 // n weights to f32. BF16 is the upper half of an f32: its range, with 8 bits of mantissa. Training
@@ -2612,47 +2704,43 @@ static void dequantize(float *out, const char *p, uint32_t type, size_t n) {
 
 typedef struct { uint32_t type; uint64_t offset, bytes; } Entry;        // of the list of tensors
 
-// Reads one entry of the list into the table's place for it. Each tensor of the table must be there
-// once, with its exact shape; as there are as many entries as tensors, none is missing then.
-static const Entry *read_entry(const Model *m, File *f, Entry *entry) {
+// Reads an entry of the list into the table's place for it. Each tensor of the table must be there
+// once, with its exact shape and where the one before it in the list ends (*end, which moves on),
+// as llama.cpp demands: so tensors neither overlap nor leave room for anything else. As there are
+// as many entries as tensors, none is missing then.
+static void read_entry(const Model *m, File *f, Entry *entry, uint64_t *end, uint64_t alignment) {
     size_t j = 0;
-    Text name = read_string(f);
+    Text name = read_value(f, T_STRING);
     while (j < m->n_tensors && !same(name, text(m->tensor[j].name))) j++;
-    CHECK(j < m->n_tensors && !entry[j].bytes, "%s: the tensor \"%.*s\" %s", f->path,
-          name.n < 64 ? (int)name.n : 64, name.s,
-          j < m->n_tensors ? "is there twice" : "does not belong to a llama of this shape");
+    CHECK(j < m->n_tensors && !entry[j].bytes, "%s: the tensor \"%.*s\" is there twice, or does "
+          "not belong to a llama of this shape", f->path, SHOW(name));
     const Tensor *t = &m->tensor[j];
-    Entry *e = &entry[j];
-    uint32_t n_dims = read_u32(f);
-    uint64_t cols = read_u64(f), rows = n_dims == 2 ? read_u64(f) : 1;
-    if (t->rows == 1 && cols == 1) {                    // a norm may be [1][C] or [C][1]
-        cols = rows;
-        rows = 1;
-    }
-    CHECK(n_dims >= 1 && n_dims <= 2 && cols == (uint64_t)t->cols && rows == (uint64_t)t->rows,
+    const uint32_t n_dims = read_u32(f);                // a norm may be [C] or [C, 1]
+    const uint64_t first = read_u64(f), second = n_dims == 2 ? read_u64(f) : 1;
+    const uint64_t rows = first == 1 ? 1 : second, cols = first == 1 ? second : first;
+    CHECK((n_dims == 1 || n_dims == 2) && rows == (uint64_t)t->rows && cols == (uint64_t)t->cols,
           "%s: %s has %u dimensions, %llu x %llu; %d x %d was expected", f->path, t->name, n_dims,
-          (unsigned long long)rows, (unsigned long long)cols, t->rows, t->cols);
+          (unsigned long long)second, (unsigned long long)first, t->rows, t->cols);
+    Entry *e = &entry[j];
     e->type = read_u32(f);
-    e->bytes = e->type == GGML_Q8_0 && cols % 32 ? 0 : tensor_bytes(e->type, rows * cols);
-    CHECK(e->bytes, "%s: %s has tensor type %u; F32 (0), F16 (1), BF16 (30) and, in rows of a multiple of "
-          "32, Q8_0 (8) are read", f->path, t->name, e->type);
     e->offset = read_u64(f);
-    return e;
+    e->bytes = tensor_bytes(e->type, rows, cols);
+    CHECK(e->bytes, "%s: %s has type %u; F32 (0), F16 (1), BF16 (30) and, in rows of a multiple of "
+          "32, Q8_0 (8) are read", f->path, t->name, e->type);
+    *end = (*end + alignment - 1) / alignment * alignment;
+    CHECK(e->offset == *end, "%s: %s begins at offset %llu; %llu was expected", f->path, t->name,
+          (unsigned long long)e->offset, (unsigned long long)*end);
+    *end += e->bytes;
 }
 
-// Reads the list of tensors, in any order, and the data after it into m->params.
-static void read_tensors(Model *m, File *f, uint64_t n_tensors, uint64_t alignment) {
+// Reads the list of tensors, in any order, and the data after it into m->params. Zeros after the
+// last tensor are padding. A weight that is NaN or infinite would spread to every logit, and the
+// text would be empty without an error: it is found here, and named.
+static void read_tensors(Model *m, File *f, uint64_t alignment) {
     Entry *entry = zalloc(m->n_tensors, sizeof *entry);
     uint64_t end = 0;
-    CHECK(n_tensors == m->n_tensors, "%s: %llu tensors; a model of this shape has %zu", f->path,
-          (unsigned long long)n_tensors, m->n_tensors);
-    for (size_t i = 0; i < m->n_tensors; i++) {
-        uint64_t next = (end + alignment - 1) / alignment * alignment;
-        const Entry *e = read_entry(m, f, entry);
-        CHECK(e->offset == next, "%s: a tensor begins at offset %llu; %llu was expected", f->path,
-              (unsigned long long)e->offset, (unsigned long long)next);
-        end = next + e->bytes;
-    }
+    f->what = "the list of tensors";
+    for (size_t i = 0; i < m->n_tensors; i++) read_entry(m, f, entry, &end, alignment);
     f->what = "the weights";
     need(f, (alignment - f->at % alignment) % alignment);
     const char *data = need(f, end);
@@ -2660,51 +2748,49 @@ static void read_tensors(Model *m, File *f, uint64_t n_tensors, uint64_t alignme
         CHECK(!f->p[f->at], "%s: %zu bytes follow the last tensor", f->path, f->n - f->at);
     for (size_t j = 0; j < m->n_tensors; j++) {
         const Tensor *t = &m->tensor[j];
-        size_t n = (size_t)t->rows * (size_t)t->cols;
+        const size_t n = (size_t)t->rows * (size_t)t->cols;
         dequantize(m->params + t->at, data + entry[j].offset, entry[j].type, n);
         for (size_t i = 0; i < n; i++)
-            CHECK(isfinite(m->params[t->at + i]), "%s: a weight of %s is not a finite number; the file is "
-                  "damaged, or its training diverged", f->path, t->name);
+            CHECK(isfinite(m->params[t->at + i]), "%s: a weight of %s is not a finite number; the "
+                  "file is damaged, or its training diverged", f->path, t->name);
     }
     free(entry);
 }
 
-// Reads a GGUF file of architecture llama, ours or another program's: first the keys, then the shape
-// that they give, then every tensor against that shape.
+// Reads a GGUF file of architecture llama, ours or another program's: first the keys, then the
+// shape that they give, then every tensor against that shape. *m need not be initialised;
+// model_free() frees it. The file is whole in memory while it is read, so m owns copies of all that
+// it keeps.
 static void model_load(Model *m, const char *path) {
     Buf bytes = read_all(path);
-    File f = { path, "the header", bytes.s, bytes.n, 0 };
-    CHECK(bytes.n >= 4 && !memcmp(need(&f, 4), "GGUF", 4), "%s: not a GGUF file (it does not begin with "
-          "\"GGUF\")", path);
+    File f = { path, "the header", bytes.s, bytes.n, 4 };
+    CHECK(bytes.n >= 4 && !memcmp(bytes.s, "GGUF", 4), "%s: not a GGUF file", path);
     uint32_t version = read_u32(&f);
-    CHECK(version & 0xFFFF, "%s: a big-endian GGUF file; only little-endian ones are read", path);
-    CHECK(version == 2 || version == 3, "%s: GGUF version %u; 2 or 3 was expected", path, version);
+    CHECK(version == 2 || version == 3, "%s: GGUF version %u%s; 2 or 3 was expected", path, version,
+          version & 0xFFFF ? "" : " (a big-endian file; only little-endian ones are read)");
     uint64_t n_tensors = read_u64(&f), n_keys = read_u64(&f);
-    Header h = { .c = { .H_kv = -1, .theta = 10000 }, .alignment = ALIGNMENT, .head_size = -1, .key_length = -1,
-                 .value_length = -1, .bos = BOS, .eos = EOS, .factor = 1, .linear = 1, .add_bos = true,
-                 .add_space = true, .objective = text("") };
+    Header h = our_header(&(Config){ .H_kv = -1, .theta = 1e4f });
     read_header(&f, n_keys, &h);
-    if (h.c.H_kv < 0) h.c.H_kv = h.c.H;
-    config_check(&h.c, path);
-    header_check(&h, path);
     *m = (Model){ .c = h.c, .step = h.step, .keep = (double)h.keep };
     m->tokenizer = tokenizer_read(&h, path);
     m->template = copy_text(h.prompt);
     m->template_sft = copy_text(h.prompt_sft);
     snprintf(m->objective, sizeof m->objective, "%.*s", SHOW(h.objective));
 
-    // A layer has 9 tensors; 3 are outside the layers, or 2 if the head is tied. A weight takes a byte
-    // at least: a shape that the file cannot fill is refused before there is memory for it.
+    // A layer has 9 tensors; 3 are outside the layers, or 2 if the head is tied. A weight takes a
+    // byte at least: a shape that the file cannot fill is refused before there is memory for it.
     m->c.V = m->tokenizer->V;
     m->c.tied = n_tensors == (uint64_t)m->c.L * 9 + 2;
-    CHECK(count_weights(&m->c) <= bytes.n, "%s: a model of this shape has %llu weights, the file has %zu "
-          "bytes", path, (unsigned long long)count_weights(&m->c), bytes.n);
+    CHECK(m->c.tied || n_tensors == (uint64_t)m->c.L * 9 + 3, "%s: %llu tensors; %d layers have %d",
+          path, (unsigned long long)n_tensors, m->c.L, m->c.L * 9 + 3);
+    CHECK(count_weights(&m->c) <= bytes.n, "%s: a model of this shape has %llu weights, the file "
+          "has %zu bytes", path, (unsigned long long)count_weights(&m->c), bytes.n);
     model_alloc(m);
-    f.what = "the list of tensors";
-    read_tensors(m, &f, n_tensors, (uint64_t)h.alignment);
+    read_tensors(m, &f, (uint64_t)h.alignment);
     free(bytes.s);
 }
 
+// Numbers and texts as GGUF has them, appended to a file in the making.
 static void put_u32(Buf *b, uint32_t v) { buf_add(b, &v, 4); }
 static void put_u64(Buf *b, uint64_t v) { buf_add(b, &v, 8); }
 
@@ -2713,13 +2799,23 @@ static void put_string(Buf *b, Text t) {
     buf_add(b, t.s, t.n);
 }
 
-// Appends the keys of the list (a text that is absent has none) and returns how many there are.
-static uint64_t put_header(Buf *b, const Header *h) {
+// Zeros up to the next multiple of the alignment, which lets other programs map the file into
+// memory and use the weights where they are.
+static void put_padding(Buf *b) {
+    static const char zeros[ALIGNMENT];
+    buf_add(b, zeros, (ALIGNMENT - b->n % ALIGNMENT) % ALIGNMENT);
+}
+
+// Appends the number of keys, and the keys of the list; a text that is absent has none. The number
+// is known after the keys, and is then written over the zero in front of them.
+static void put_header(Buf *b, const Header *h) {
+    const size_t at = b->n;
     uint64_t n = 0;
+    put_u64(b, n);
     for (const struct Field *k = FIELD; k < FIELD + N_FIELDS; k++) {
         const void *p = (const char *)h + k->at;
         const bool is_text = k->type == T_STRING || k->type == T_ARRAY;
-        Text raw = is_text ? *(const Text *)p : (Text){ p, type_size(k->type) };
+        Text raw = is_text ? *(const Text *)p : (Text){ p, k->type == T_BOOL ? 1 : 4 };
         if (!raw.s || !(k->how & WRITTEN)) continue;
         put_string(b, text(k->key));
         put_u32(b, k->type);
@@ -2727,69 +2823,67 @@ static uint64_t put_header(Buf *b, const Header *h) {
         buf_add(b, raw.s, raw.n);
         n++;
     }
-    return n;
+    memcpy(b->s + at, &n, sizeof n);
 }
 
-static void put_array(Buf *b, uint32_t type, int n) {
-    put_u32(b, type);
-    put_u64(b, (uint64_t)n);
-}
-
-// The three arrays of a vocabulary, as GGUF has them.
-static void put_tokenizer(Buf *tokens, Buf *scores, Buf *types, const Tokenizer *k) {
+// The three arrays of a vocabulary, as GGUF has them: tokens, scores, types. It is the way back of
+// tokenizer_read().
+static void put_tokenizer(Buf array[3], const Tokenizer *k) {
+    static const uint32_t TYPE[] = { T_STRING, T_F32, T_I32 };
     Buf piece = { 0 };
-    put_array(tokens, T_STRING, k->V);
-    put_array(scores, T_F32, k->V);
-    put_array(types, T_I32, k->V);
-    buf_add(scores, k->score, (size_t)k->V * 4);
+    for (int i = 0; i < 3; i++) {
+        put_u32(&array[i], TYPE[i]);
+        put_u64(&array[i], (uint64_t)k->V);
+    }
+    buf_add(&array[1], k->score, (size_t)k->V * 4);
     for (int id = 0; id < k->V; id++) {
         replace(&piece, k->piece[id], text(" "), text(GGUF_SPACE));
-        put_string(tokens, id == BOS ? text("<s>") : id == EOS ? text("</s>") : contents(&piece));
-        put_u32(types, token_type(id));
+        Text t = id == BOS ? text("<s>") : id == EOS ? text("</s>") : contents(&piece);
+        put_string(&array[0], t);
+        put_u32(&array[2], token_type(id));
     }
     free(piece.s);
 }
 
-// Writes the model with its tokenizer and its prompt. Weights are written as f32, as they are trained,
-// so that training can go on from a file without having lost a bit.
+// Writes the model with its tokenizer and its prompt. Weights are written as f32, as they are
+// trained, so training can go on from a file without having lost a bit. The file is made in memory
+// and written at once by write_file(), which replaces the old one only when all of it is on the
+// disk.
 static void model_save(const Model *m, const char *path) {
-    static const char zeros[ALIGNMENT];
-    Buf head = { 0 }, keys = { 0 }, tokens = { 0 }, scores = { 0 }, types = { 0 };
-    put_tokenizer(&tokens, &scores, &types, m->tokenizer);
-    Header h = { .c = m->c, .architecture = text("llama"), .name = text("aligner.c"),
-                 .objective = text(m->objective), .vocabulary = text("llama"), .tokens = contents(&tokens),
-                 .scores = contents(&scores), .types = contents(&types), .alignment = ALIGNMENT,
-                 .head_size = head_size(&m->c), .V = m->c.V, .step = (int)m->step, .bos = BOS, .eos = EOS,
-                 .unknown = UNK, .keep = (float)m->keep, .add_bos = true,
-                 .add_space = !m->tokenizer->no_space };
-    if (m->template) {
-        h.prompt = text(m->template);
-        h.prompt_sft = text(m->template_sft);
+    Buf f = { 0 }, array[3] = { { 0 } };
+    uint64_t offset = 0;
+    Header h = our_header(&m->c);
+    put_tokenizer(array, m->tokenizer);
+    h.tokens = contents(&array[0]);
+    h.scores = contents(&array[1]);
+    h.types = contents(&array[2]);
+    h.objective = text(m->objective);
+    h.step = (int)m->step;
+    h.keep = (float)m->keep;
+    h.add_space = !m->tokenizer->no_space;
+    if (m->template) h.prompt = text(m->template);
+    if (m->template) h.prompt_sft = text(m->template_sft);
+
+    buf_puts(&f, "GGUF");
+    put_u32(&f, 3);
+    put_u64(&f, m->n_tensors);
+    put_header(&f, &h);
+    for (const Tensor *t = m->tensor; t < m->tensor + m->n_tensors; t++) {
+        put_string(&f, text(t->name));
+        put_u32(&f, t->rows == 1 ? 1 : 2);
+        put_u64(&f, (uint64_t)t->cols);
+        if (t->rows > 1) put_u64(&f, (uint64_t)t->rows);
+        put_u32(&f, GGML_F32);
+        put_u64(&f, offset);
+        offset += ((uint64_t)t->rows * (uint64_t)t->cols * 4 + 31) / ALIGNMENT * ALIGNMENT;
     }
-    uint64_t n_keys = put_header(&keys, &h), offset = 0;
-    Text *part = zalloc(1 + 2 * m->n_tensors, sizeof *part);    // the head; each tensor, its padding
-    buf_puts(&head, "GGUF");
-    put_u32(&head, 3);
-    put_u64(&head, m->n_tensors);
-    put_u64(&head, n_keys);
-    buf_add(&head, keys.s, keys.n);
-    for (size_t i = 0; i < m->n_tensors; i++) {
-        const Tensor *t = &m->tensor[i];
-        size_t n = (size_t)t->rows * (size_t)t->cols * 4;
-        put_string(&head, text(t->name));
-        put_u32(&head, t->rows == 1 ? 1 : 2);
-        put_u64(&head, (uint64_t)t->cols);
-        if (t->rows > 1) put_u64(&head, (uint64_t)t->rows);
-        put_u32(&head, GGML_F32);
-        put_u64(&head, offset);
-        part[1 + 2 * i] = (Text){ (const char *)(m->params + t->at), n };
-        part[2 + 2 * i] = (Text){ zeros, (ALIGNMENT - n % ALIGNMENT) % ALIGNMENT };
-        offset += n + part[2 + 2 * i].n;
+    put_padding(&f);
+    for (const Tensor *t = m->tensor; t < m->tensor + m->n_tensors; t++) {
+        buf_add(&f, m->params + t->at, (size_t)t->rows * (size_t)t->cols * 4);
+        put_padding(&f);
     }
-    buf_add(&head, zeros, (ALIGNMENT - head.n % ALIGNMENT) % ALIGNMENT);
-    part[0] = contents(&head);
-    write_file(path, 1 + 2 * (int)m->n_tensors, part);
-    FREE(part, head.s, keys.s, tokens.s, scores.s, types.s);
+    write_file(path, 1, (Text[]){ contents(&f) });
+    FREE(f.s, array[0].s, array[1].s, array[2].s);
 }
 
 /* ================================================================================================
@@ -2799,102 +2893,102 @@ static void model_save(const Model *m, const char *path) {
        object   =  { }  |  { string : value , ... }
        array    =  [ ]  |  [ value , ... ]
 
-   Text is walked over without building a tree. json_value() is the only judge of what is well-formed;
-   everything after it may rely on that. Texts end with a NUL, which no JSON contains, so every loop
-   stops there without asking where the end is. */
+   Text is walked over, and no tree is built. json_value() is the only judge of what is well-formed;
+   everything after it may rely on that. Texts end with a NUL, which JSON does not allow, so every
+   loop stops there without asking where the end is. */
 
-typedef struct { const char *p, *why; } Walk;           // after a failure p is the culprit
+// Where the walk is. After a failure, p is the culprit and why says what is wrong with it.
+typedef struct { const char *p, *why; } Walk;
+#define BLANKS " \t\r\n"
 
+// Notes the first fault; each caller passes the false on.
 static bool json_fail(Walk *w, const char *why) {
-    w->why = *w->p ? why : "the text ends too early";
+    w->why = why;
     return false;
 }
 
-static void json_space(Walk *w) { w->p += strspn(w->p, " \t\r\n"); }
-
-static bool json_digits(Walk *w) {
-    size_t n = strspn(w->p, "0123456789");
+// Steps over the characters that are in `set`; false if there is none.
+static bool json_skip(Walk *w, const char *set) {
+    size_t n = strspn(w->p, set);
     w->p += n;
-    return n || json_fail(w, "a digit was expected");
+    return n > 0;
+}
+
+// Steps over blanks and then over c; false if something else is there.
+static bool json_mark(Walk *w, char c) {
+    json_skip(w, BLANKS);
+    const bool there = *w->p == c;
+    w->p += there;
+    return there;
 }
 
 // [-] digits [. digits] [e [+ -] digits], with no 0 in front of other digits.
 static bool json_number(Walk *w) {
-    if (*w->p == '-') w->p++;
-    const char *digits = w->p;
-    if (!json_digits(w)) return json_fail(w, "a JSON value was expected");
-    if (*digits == '0' && w->p > digits + 1) return json_fail(w, "a number begins with 0");
-    if (*w->p == '.') {
-        w->p++;
-        if (!json_digits(w)) return false;
-    }
+    static const char DIGITS[] = "0123456789";
+    w->p += *w->p == '-';
+    if (*w->p == '0') w->p++;
+    else if (!json_skip(w, DIGITS)) return json_fail(w, "a JSON value was expected");
+    bool fraction = *w->p == '.';
+    w->p += fraction;
+    if (fraction && !json_skip(w, DIGITS)) return json_fail(w, "a digit was expected");
     if (*w->p != 'e' && *w->p != 'E') return true;
     w->p += 1 + (w->p[1] == '+' || w->p[1] == '-');
-    return json_digits(w);
+    return json_skip(w, DIGITS) || json_fail(w, "a digit was expected");
 }
 
+// A string in quotes, with escapes that JSON knows: json_text() relies on it.
 static bool json_string(Walk *w) {
-    if (*w->p != '"') return json_fail(w, "a string was expected");
-    for (w->p++; *w->p != '"'; w->p++) {
-        if (*w->p == '\\') w->p++;
+    if (!json_mark(w, '"')) return json_fail(w, "a string was expected");
+    for (; *w->p != '"'; w->p++) {
         if ((uint8_t)*w->p < 32) return json_fail(w, "a raw control character inside a string");
+        if (*w->p != '\\') continue;
+        w->p++;
+        bool hex = *w->p == 'u' && strspn(w->p + 1, "0123456789abcdefABCDEF") >= 4;
+        if (!hex && (!*w->p || !strchr("\"\\/bfnrt", *w->p)))
+            return json_fail(w, "an escape that JSON does not know");
     }
     w->p++;
     return true;
 }
 
-// Steps over the value at w->p. depth bounds the recursion: a file must not decide how deep the stack
-// goes.
+// Steps over the next value, which is `depth` brackets deep. The depth bounds the recursion: a file
+// must not decide how deep the stack goes.
 static bool json_value(Walk *w, int depth) {
     static const char *const WORD[] = { "true", "false", "null" };
-    if (*w->p == '"') return json_string(w);
+    json_skip(w, BLANKS);
     for (int i = 0; i < 3; i++)
         if (!strncmp(w->p, WORD[i], strlen(WORD[i]))) {
             w->p += strlen(WORD[i]);
             return true;
         }
-    if (*w->p != '{' && *w->p != '[') return json_number(w);
-    if (depth == 64) return json_fail(w, "nested deeper than 64 levels");
-
-    const bool object = *w->p++ == '{';
+    if (*w->p == '"') return json_string(w);
+    const bool object = json_mark(w, '{');
     const char close = object ? '}' : ']';
-    json_space(w);
-    for (bool first = true; *w->p != close; first = false) {
-        if (!first && *w->p != ',') return json_fail(w, object ? "a comma or } was expected"
-                                                               : "a comma or ] was expected");
-        w->p += !first;
-        json_space(w);
-        if (object) {
-            if (!json_string(w)) return false;
-            json_space(w);
-            if (*w->p != ':') return json_fail(w, "a colon was expected");
-            w->p++;
-            json_space(w);
-        }
+    if (!object && !json_mark(w, '[')) return json_number(w);
+    if (depth == 64) return json_fail(w, "nested deeper than 64 levels");
+    if (json_mark(w, close)) return true;
+    do {
+        if (object && !json_string(w)) return false;
+        if (object && !json_mark(w, ':')) return json_fail(w, "a colon was expected");
         if (!json_value(w, depth + 1)) return false;
-        json_space(w);
-    }
-    w->p++;
-    return true;
+    } while (json_mark(w, ','));
+    return json_mark(w, close) || json_fail(w, "a comma or the closing bracket was expected");
 }
 
-// Steps to the next member of a well-formed object; *at starts at 0. False at the end. key and value
-// are raw, as they are in the file: what nobody asks for is never decoded, and is written out unchanged.
+// Steps to the next member of a well-formed object; *at starts at 0. False at the end. key and
+// value are raw, as they are in the file: what nobody asks for is never decoded, and is written out
+// unchanged.
 static bool json_member(Text object, size_t *at, Text *key, Text *value) {
     Walk w = { object.s + (*at ? *at : 1), NULL };
-    json_space(&w);
-    if (*w.p == ',') w.p++;
-    json_space(&w);
+    json_skip(&w, BLANKS ",");
     if (*w.p == '}') return false;
-    const char *k = w.p;
+    key->s = w.p;
     json_string(&w);
-    *key = (Text){ k, (size_t)(w.p - k) };
-    json_space(&w);
-    w.p++;                                              // the colon
-    json_space(&w);
-    const char *v = w.p;
+    key->n = (size_t)(w.p - key->s);
+    json_skip(&w, BLANKS ":");
+    value->s = w.p;
     json_value(&w, 0);
-    *value = (Text){ v, (size_t)(w.p - v) };
+    value->n = (size_t)(w.p - value->s);
     *at = (size_t)(w.p - object.s);
     return true;
 }
@@ -2909,37 +3003,35 @@ static void put_utf8(Buf *out, uint32_t c) {
     buf_add(out, u, (size_t)n);
 }
 
-static int json_hex(const char *p)                      // the value of 4 hex digits, or -1
-{
+// The number after \u at p, or -1 if something else is there. json_string() has made sure that 4
+// hex digits follow a \u.
+static long json_unit(const char *p) {
     char digits[5] = { 0 };
-    if (strspn(p, "0123456789abcdefABCDEF") < 4) return -1;
-    return (int)strtol(memcpy(digits, p, 4), NULL, 16);
+    return p[0] == '\\' && p[1] == 'u' ? strtol(memcpy(digits, p + 2, 4), NULL, 16) : -1;
 }
 
-// Sets out to what the raw value means. False if it is not a string, or has an escape that JSON does not
-// know. A code point beyond 16 bits is written as two \u, D800 + its upper 10 bits and DC00 + its lower
-// 10; such a surrogate alone means nothing and becomes U+FFFD.
+// Sets out to what the raw value means. False if it is not a well-formed string. A code point
+// beyond 16 bits is written as two \u, D800 + its upper 10 bits and DC00 + its lower 10, after
+// 0x10000 was taken from it; such a surrogate alone means nothing and becomes U+FFFD.
 static bool json_text(Text raw, Buf *out) {
     static const char CODE[] = "\"\\/bfnrt", MEANS[] = "\"\\/\b\f\n\r\t";
+    Walk w = { raw.s, NULL };
     buf_set(out, text(""));
-    if (raw.n < 2 || *raw.s != '"') return false;
-    for (const char *p = raw.s + 1, *end = raw.s + raw.n - 1; p < end; ) {
-        size_t plain = strcspn(p, "\\\"");
+    if (!raw.n || !json_string(&w) || w.p != raw.s + raw.n) return false;
+    for (const char *p = raw.s + 1; *p != '"'; ) {
+        const size_t plain = strcspn(p, "\\\"");
         buf_add(out, p, plain);
         p += plain;
-        if (p == end) break;
+        if (*p == '"') break;
         const char *simple = strchr(CODE, p[1]);
         if (simple) {
             buf_add(out, MEANS + (simple - CODE), 1);
             p += 2;
             continue;
         }
-        int unit = p[1] == 'u' ? json_hex(p + 2) : -1, low = -1;
-        if (unit < 0) return false;
+        long unit = json_unit(p), low = json_unit(p + 6);
         p += 6;
-        bool high = unit >= 0xD800 && unit < 0xDC00;
-        if (high && p[0] == '\\' && p[1] == 'u') low = json_hex(p + 2);
-        if (low >= 0xDC00 && low < 0xE000) {
+        if (unit >= 0xD800 && unit < 0xDC00 && low >= 0xDC00 && low < 0xE000) {
             p += 6;
             unit = 0x10000 + ((unit - 0xD800) << 10) + (low - 0xDC00);
         }
@@ -2950,15 +3042,14 @@ static bool json_text(Text raw, Buf *out) {
 
 // Appends t as a JSON string; bytes that are not UTF-8 become U+FFFD.
 static void json_put(Buf *out, Text t) {
-    char code[8];
     buf_puts(out, "\"");
     for (size_t n; t.n; t = rest_of(t, n ? n : 1)) {
-        const char c = *t.s;
+        const char c = *t.s, *form = c == '\n' ? "\\n" : is_control(c) ? "\\u%04x" : "\\%c";
+        char code[8] = "\\ufffd";
         n = utf8_length(t);
-        snprintf(code, sizeof code, c == '\n' ? "\\n" : c == '"' || c == '\\' ? "\\%c" : "\\u%04x", (uint8_t)c);
-        if (!n) buf_puts(out, "\\ufffd");
-        else if (is_control(c) || c == '"' || c == '\\') buf_puts(out, code);
-        else buf_add(out, t.s, n);
+        if (n) snprintf(code, sizeof code, form, c);
+        if (n && !is_control(c) && c != '"' && c != '\\') buf_add(out, t.s, n);
+        else buf_puts(out, code);
     }
     buf_puts(out, "\"");
 }
@@ -2981,146 +3072,112 @@ static Text json_find(Text object, const char *name) {
 
 enum Status { ROW_END, ROW_GOOD, ROW_BAD };             // ROW_BAD: reason says why
 
-// Objects from a stream: a JSON array, JSONL, or objects that span lines. Reading goes line by line and
-// no further than an object needs, so a filter can answer before its input ends, in constant memory.
+// Objects from a stream: JSONL, objects that span lines, or an array of objects. Commas and square
+// brackets between objects are skipped like blanks, so all three are read in one way. Reading goes
+// line by line and no further than an object needs: a filter can answer before its input ends, and
+// in constant memory.
 typedef struct {
     const char *path;
     FILE *f;
     Buf text;                           // lines that are not used up
     size_t at;                          // how far they are
-    long line;                          // of text.s + at
-    size_t line_at;                     // where that line begins
-    bool started, array, between;       // between two objects of an array: a comma is due
-    Text object;                        // the last object, or if it is broken its first line
-    bool broken;
-    char reason[256];
+    long line, column;                  // of text.s + at
+    Text object;                        // the last one; if it is broken, {"line": its first line}
+    char reason[256], first[256];       // why the last row, and the first one, cannot be used
     Buf own[3];                         // the texts of the row's keys
-    long skipped;                       // by skip_row(), with the first one's line and reason
-    long first_line;
-    char first_reason[256];
+    long skipped;                       // rows that skip_row() counted
 } Objects;
 
+// Opens a data file; NULL or "-" is standard input. objects_close() closes it.
 static void objects_open(Objects *o, const char *path) {
     bool standard = !path || is(path, "-");
-    *o = (Objects){ .path = standard ? "standard input" : path, .line = 1 };
+    *o = (Objects){ .path = standard ? "standard input" : path, .line = 1, .column = 1 };
     o->f = standard ? stdin : fopen(path, "rb");
     CHECK(o->f, "cannot open %s: %s; name a file that can be read", path, strerror(errno));
+    buf_set(&o->text, text(""));
 }
 
-// Counts a row that cannot be used, and remembers the first. objects_close() reports them.
-static void skip_row(Objects *o, const char *reason) {
-    if (o->skipped++) return;
-    o->first_line = o->line;
-    snprintf(o->first_reason, sizeof o->first_reason, "%s", reason);
+// Counts a row that cannot be used. objects_close() reports how many there were, and why the first.
+static void skip_row(Objects *o, const char *why) {
+    if (why != o->reason) snprintf(o->reason, sizeof o->reason, "line %ld: %s", o->line, why);
+    if (!o->skipped++) memcpy(o->first, o->reason, sizeof o->first);
 }
 
+// Reports what was skipped, closes the file and frees the texts of the last row.
 static void objects_close(Objects *o) {
     if (o->skipped)
-        fprintf(stderr, "%s: skipped %ld rows that cannot be used; the first, line %ld: %s\n", o->path,
-                o->skipped, o->first_line, o->first_reason);
+        fprintf(stderr, "%s: skipped %ld rows that cannot be used; the first, %s\n", o->path,
+                o->skipped, o->first);
     if (o->f != stdin) fclose(o->f);
-    free(o->text.s);
-    for (int i = 0; i < 3; i++) free(o->own[i].s);
+    FREE(o->text.s, o->own[0].s, o->own[1].s, o->own[2].s);
 }
 
-// Appends the next line of the file to o->text; false at its end.
+// Forgets what is used up and appends the next line of the file; false at its end. The byte order
+// mark that some editors put in front of UTF-8 is dropped.
 static bool more_text(Objects *o) {
     char *line = NULL;
     size_t capacity = 0;
-    bool first = !o->text.s;
     ssize_t n = getline(&line, &capacity, o->f);
     CHECK(n >= 0 || !ferror(o->f), "cannot read %s: %s", o->path, strerror(errno));
-    if (n > 0) {
-        const char *p = line;
-        CHECK(!first || n < 2 || (memcmp(p, "\xFF\xFE", 2) && memcmp(p, "\xFE\xFF", 2)), "%s: UTF-16 text; "
-              "convert it to UTF-8 first (iconv -f UTF-16 -t UTF-8)", o->path);
-        if (first && n >= 3 && !memcmp(p, "\xEF\xBB\xBF", 3)) p += 3;   // a byte order mark
-        buf_add(&o->text, p, (size_t)(line + n - p));
-    }
+    memmove(o->text.s, o->text.s + o->at, o->text.n + 1 - o->at);
+    o->text.n -= o->at;
+    o->at = 0;
+    size_t mark = n >= 3 && o->line == 1 && !memcmp(line, "\xEF\xBB\xBF", 3) ? 3 : 0;
+    if (n > 0) buf_add(&o->text, line + mark, (size_t)n - mark);
     free(line);
     return n > 0;
 }
 
-static void advance(Objects *o, size_t to) {
-    for (; o->at < to; o->at++) {
-        if (o->text.s[o->at] != '\n') continue;
-        o->line++;
-        o->line_at = o->at + 1;
+// Goes on by n bytes and keeps count of lines and columns, so a fault can be named at any time
+// though the lines before it are forgotten.
+static void advance(Objects *o, size_t n) {
+    for (; n; n--) {
+        bool newline = o->text.s[o->at++] == '\n';
+        o->line += newline;
+        o->column = newline ? 1 : o->column + 1;
     }
 }
 
-// Goes to where the next object should begin; false at the end of the file.
-static bool find_object(Objects *o) {
-    for (;;) {
-        Walk w = { o->text.s ? o->text.s + o->at : "", NULL };
-        json_space(&w);
-        if (o->text.s) advance(o, (size_t)(w.p - o->text.s));
-        if (o->at < o->text.n) {
-            const char c = o->text.s[o->at];
-            bool opens = c == '[' && !o->started, closes = c == ']' && o->array;
-            bool comma = c == ',' && o->array && o->between;
-            o->started = true;
-            if (!opens && !closes && !comma) return true;
-            o->array = !closes;
-            o->between = false;
-            o->at++;
-            continue;
-        }
-        o->text.n = o->at = o->line_at = 0;
-        if (!more_text(o)) return false;
-    }
-}
-
-// Forgets what is used up, to the beginning of the line.
-static void forget_used(Objects *o) {
-    const size_t begin = o->line_at;
-    if (!begin) return;
-    memmove(o->text.s, o->text.s + begin, o->text.n + 1 - begin);
-    o->text.n -= begin;
-    o->at -= begin;
-    o->line_at = 0;
-}
-
-// Says where and why the object at o->at is broken. o->object becomes the line that it begins on, and
-// reading goes on after it.
-static void report_broken(Objects *o, const Walk *w) {
-    Text rest = rest_of(contents(&o->text), o->at);
-    const char *newline = memchr(rest.s, '\n', rest.n);         // not strcspn: a line may hold a zero
-    size_t line_n = newline ? (size_t)(newline - rest.s) : rest.n, column = 1;
-    long line = o->line;
-    for (const char *p = rest.s; p < w->p; p++) line += *p == '\n';
-    for (const char *p = w->p; p > o->text.s && p[-1] != '\n'; p--) column++;
-    snprintf(o->reason, sizeof o->reason, "line %ld, column %zu: %s", line, column, w->why);
-    o->object = (Text){ rest.s, line_n };
-    advance(o, o->at + (line_n < rest.n ? line_n : rest.n));
-}
-
-// Reads the next object into o->object, where it stays until the next call. An object may span lines: if
-// the text is good as far as it goes, the next line is added and it is tried again.
+// Reads the next object into o->object, where it stays until the next call. An object may span
+// lines: if the text is good as far as it goes, the next line is added and it is tried again.
+//
+// A broken object ends with the line it begins on, wherever the culprit is: the next line may be a
+// good row. o->object then is {"line": that text}, and o->reason says where and why.
 static enum Status read_object(Objects *o) {
     enum { MOST_LINES = 1000 };
-    if (!find_object(o)) return ROW_END;
-    if (o->at > 1 << 16) forget_used(o);
-    for (int lines = 1;; lines++) {
-        Text rest = rest_of(contents(&o->text), o->at);
-        Walk w = { rest.s, NULL };
-        bool good = *w.p == '{' ? json_value(&w, 0) : json_fail(&w, "an object was expected");
-        o->broken = !good;
-        if (good) {
-            o->object = (Text){ rest.s, (size_t)(w.p - rest.s) };
-            o->between = true;
-            advance(o, o->at + o->object.n);
+    Walk w = { NULL, NULL };
+    for (;;) {
+        advance(o, strspn(o->text.s + o->at, BLANKS "[],"));
+        if (o->at < o->text.n) break;
+        if (!more_text(o)) return ROW_END;
+    }
+    for (int lines = 1; lines == 1 || (lines <= MOST_LINES && more_text(o)); lines++) {
+        w.p = o->text.s + o->at;
+        if (*w.p == '{' ? json_value(&w, 0) : json_fail(&w, "an object was expected")) {
+            o->object = (Text){ o->text.s + o->at, (size_t)(w.p - o->text.s) - o->at };
+            advance(o, o->object.n);
             return ROW_GOOD;
         }
-        bool too_short = w.p == rest.s + rest.n && lines < MOST_LINES;
-        if (too_short && more_text(o)) continue;
-        report_broken(o, &w);
-        return ROW_BAD;
+        if (w.p < o->text.s + o->text.n) break;
     }
+    Text line = rest_of(contents(&o->text), o->at);
+    Objects culprit = *o;
+    const char *end = memchr(line.s, '\n', line.n), *why = *w.p ? w.why : "the text ends too early";
+    if (end) line.n = (size_t)(end - line.s);
+    if (memchr(line.s, 0, line.n)) why = "a NUL byte (UTF-16? use iconv -f UTF-16 -t UTF-8)";
+    advance(&culprit, (size_t)(w.p - line.s));
+    advance(o, line.n);
+    snprintf(o->reason, sizeof o->reason, "line %ld, column %ld: %s", culprit.line,
+             culprit.column, why);
+    buf_set(&o->own[0], text("{\"line\": "));
+    json_put(&o->own[0], line);
+    buf_puts(&o->own[0], "}");
+    o->object = contents(&o->own[0]);
+    return ROW_BAD;
 }
 
-// The next object for programs that stop at the first broken one.
-static inline bool __attribute__((unused)) next_object(Objects *o, Text *object) {
+// For the programs in tests/: the next object, or false at the end. They stop at a broken one.
+static bool __attribute__((unused)) next_object(Objects *o, Text *object) {
     enum Status status = read_object(o);
     CHECK(status != ROW_BAD, "%s: %s", o->path, o->reason);
     *object = o->object;
@@ -3129,53 +3186,66 @@ static inline bool __attribute__((unused)) next_object(Objects *o, Text *object)
 
 enum { NEED_X = 1, NEED_Y_O = 2, NEED_Y_C = 4 };        // the keys that a row must have
 
-// The next row: the asked texts of it, which last until the next call; the others are NONE.
+// The next row: the asked texts of it, which last until the next call; the others are NONE. keys
+// says which must be there as strings. Other keys are nobody's business here. Filters call this
+// one, because each line that comes in must go out.
 static enum Status next_row(Objects *o, int keys, Triple *t) {
     static const char *const NAME[] = { "question", "answer", "correction" };
     Text *field[] = { &t->x, &t->y_o, &t->y_c };
     enum Status status = read_object(o);
-    for (int i = 0; i < 3; i++) {
-        *field[i] = NONE;
-        if (status != ROW_GOOD || !(keys >> i & 1)) continue;
-        Text raw = json_find(o->object, NAME[i]);
-        bool good = raw.s && json_text(raw, &o->own[i]);
-        if (good) *field[i] = contents(&o->own[i]);
-        else snprintf(o->reason, sizeof o->reason, "line %ld: the key \"%s\" %s", o->line, NAME[i],
-                      raw.s ? "does not have a well-formed string" : "is missing");
-        if (!good) status = ROW_BAD;
+    *t = (Triple){ NONE, NONE, NONE };
+    for (int i = 0; i < 3 && status == ROW_GOOD; i++) {
+        if (!(keys >> i & 1)) continue;
+        if (!json_text(json_find(o->object, NAME[i]), &o->own[i])) {
+            snprintf(o->reason, sizeof o->reason, "line %ld: no text under the key \"%s\"", o->line,
+                     NAME[i]);
+            status = ROW_BAD;
+        }
+        *field[i] = contents(&o->own[i]);
     }
     return status;
 }
 
+// The next row that has all of the keys. Others are counted: training, evaluation and the tokenizer
+// do without them.
+static bool next_good_row(Objects *o, int keys, Triple *t) {
+    enum Status status;
+    while ((status = next_row(o, keys, t)) == ROW_BAD) skip_row(o, o->reason);
+    return status == ROW_GOOD;
+}
+
+// The next row that m can learn from or be judged by. The objective makes it of the triple t, and
+// the caller frees row->ids. An empty target teaches nothing but to be silent; a row longer than
+// the context is left out whole, because half a correction would teach to stop anywhere.
+static bool next_usable_row(Objects *o, const Model *m, Objective objective, Triple *t, Row *row) {
+    const int keys = NEED_X | NEED_Y_O | (objective == aligner ? NEED_Y_C : 0);
+    while (next_good_row(o, keys, t)) {
+        *row = objective(m, *t);
+        const bool empty = row->n - row->n_condition < 2, too_long = row->n - 1 > m->c.context;
+        if (!empty && !too_long) return true;
+        skip_row(o, empty ? "the target is empty" : "longer than the model's context");
+        free(row->ids);
+    }
+    return false;
+}
+
+// Appends a row; rows_free() frees its ids.
 static void rows_add(Rows *r, Row row) {
     r->row = grow(r->row, sizeof *r->row, &r->cap, r->n + 1);
     r->row[r->n++] = row;
 }
 
-// Reads a data file and builds its rows with the objective: what is learnt is decided here and nowhere
-// else.
+// Adds the usable rows of a file: the objective decides here, and nowhere else, what is learnt.
 static void rows_load(Rows *r, const Model *m, const char *path, Objective objective) {
     Objects in;
     Triple t;
-    const int keys = NEED_X | NEED_Y_O | (objective == aligner ? NEED_Y_C : 0);
+    Row row;
     objects_open(&in, path);
-    for (enum Status status; (status = next_row(&in, keys, &t)) != ROW_END; ) {
-        if (status == ROW_BAD) {
-            skip_row(&in, in.reason);
-            continue;
-        }
-        Row row = objective(m, t);
-        const bool empty = row.n - row.n_condition < 2, too_long = row.n - 1 > m->c.context;
-        if (!empty && !too_long) {
-            rows_add(r, row);
-            continue;
-        }
-        skip_row(&in, empty ? "the target is empty" : "longer than the model's context");
-        free(row.ids);
-    }
+    while (next_usable_row(&in, m, objective, &t, &row)) rows_add(r, row);
     objects_close(&in);
 }
 
+// Frees all rows.
 static void rows_free(Rows *r) {
     for (size_t i = 0; i < r->n; i++) free(r->row[i].ids);
     free(r->row);
@@ -3185,8 +3255,8 @@ static void rows_free(Rows *r) {
 /* ================================================================================================
    Chapter 11. Training, continued.  A faster optimiser, checkpoints, and what the user sees. */
 
-// Fisher-Yates: each of the n! orders is equally likely. A resumed run draws the order again instead of
-// reading it from a file.
+// Fisher-Yates: each of the n! orders is equally likely. A resumed run draws the order again
+// instead of reading it from a file.
 static void shuffle(uint32_t *order, size_t n, long seed, long epoch) {
     uint64_t state = (uint64_t)seed * 1000003u + (uint64_t)epoch;
     for (size_t i = 0; i < n; i++) order[i] = (uint32_t)i;
@@ -3198,8 +3268,8 @@ static void shuffle(uint32_t *order, size_t n, long seed, long epoch) {
     }
 }
 
-// The Euclidean norm of all gradients: floats within 4096 of them, doubles over these and over 64 parts,
-// which threads share and one adds up.
+// The Euclidean norm of all gradients: floats within 4096 of them, doubles over these and over 64
+// parts, which threads share and one adds up.
 static double gradient_norm(const Model *m) {
     enum { PARTS = 64, CHUNK = 4096 };
     double part[PARTS] = { 0 }, sum = 0;
@@ -3215,20 +3285,23 @@ static double gradient_norm(const Model *m) {
     return sqrt(sum);
 }
 
-/* Muon (Jordan et al. 2024), with --muon, for the matrices inside the layers. AdamW scales number by
-   number, as if it did not know that they form a matrix. A gradient G = U S V^T (its singular value
-   decomposition) has a few large singular values, the directions that most tokens of the batch ask for,
-   and many small ones. Muon steps along U V^T, with all of them set to one, so a rare fact is learnt as
-   fast as a frequent turn of phrase:
+/* Muon (Jordan et al. 2024), with --muon, for the matrices inside the layers. AdamW scales number
+   by number, as if it did not know that they form a matrix. A gradient G = U S V^T (its singular
+   value decomposition) has a few large singular values, the directions that most tokens of the
+   batch ask for, and many small ones. Muon steps along U V^T, with all of them set to one, so a
+   rare fact is learnt as fast as a frequent turn of phrase:
 
        m <- b1 m + (1 - b1) g,    G = b1 m + (1 - b1) g        the present gradient counts once more
        w <- w (1 - r decay) - 0.2 r sqrt(max(rows, cols)) U V^T,    with r = muon lr
 
-   The factor makes the steps as large as AdamW's (arXiv 2502.16982). U V^T takes no decomposition: the
-   odd polynomial a X + b X X^T X + c (X X^T)^2 X is U (a S + b S^3 + c S^5) V^T, and three of them in
-   turn send all singular values from 1/300 to 1 to between 0.18 and 1.87, which is near enough
-   (coefficients of Polar Express, arXiv 2505.16932). All of it is matmul. */
+   The factor makes the steps as large as AdamW's (arXiv 2502.16982). U V^T takes no
+   decomposition: the odd polynomial a X + b X X^T X + c (X X^T)^2 X is U (a S + b S^3 + c S^5)
+   V^T, and three of them in turn send all singular values from 1/300 to 1 to between 0.18 and
+   1.87, which is near enough (coefficients of Polar Express, arXiv 2505.16932). All of it is
+   matmul. */
 
+// Muon takes matrices. Embeddings and head are lists of rows, one for each token, and norms are not
+// matrices: these stay with AdamW.
 static bool muons(const Model *m, const Tensor *t, const TrainOptions *o) {
     const float *w = m->params + t->at;
     return o->muon > 0 && t->rows > 1 && w != m->w.embd && w != m->w.head;
@@ -3244,14 +3317,14 @@ static void orthogonalize(float *y, float *x, int rows, int cols) {
     double sum = 0;
     for (int i = 0; i < rows; i++)
         sum += (double)dot(x + (size_t)i * cols, x + (size_t)i * cols, cols);
-    const float scale = (float)(1 / (sqrt(sum) + 1e-30));       // no singular value exceeds this root
+    const float scale = (float)(1 / (sqrt(sum) + 1e-30));       // singular values: at most 1
     for (size_t j = 0; j < (size_t)rows * cols; j++) x[j] *= scale;
     for (int step = 0; step < 3; step++) {                      // from x to y, back to x, and to y
         const float *p = P[step];
         float *to = step % 2 ? x : y;
         const Matrix X = rows_of(step % 2 ? y : x, cols), S = rows < cols ? X : transposed(X);
         const Matrix A = rows_of(a, k), B = rows_of(b, k);
-        gemm(0, 1, k, k, longer, S, transposed(S), a, (size_t)k, false);        // A = X X^T, or X^T X
+        gemm(0, 1, k, k, longer, S, transposed(S), a, (size_t)k, false);        // X X^T or X^T X
         gemm(0, 1, k, k, k, A, A, b, (size_t)k, false);
         for (size_t j = 0; j < (size_t)k * k; j++) b[j] = p[1] * a[j] + p[2] * b[j];
         for (int i = 0; i < k; i++)
@@ -3285,8 +3358,8 @@ static void muon(Model *m, Progress *p, const TrainOptions *o, double lr, float 
     }
 }
 
-// With --ema X, what is saved is the mean of the weights over about the last 1 / (1 - X) steps. A step
-// follows one batch, and the next ones undo much of it; in the mean that noise cancels.
+// With --ema X, what is saved is the mean of the weights over about the last 1 / (1 - X) steps. A
+// step follows one batch, and the next ones undo much of it; in the mean that noise cancels.
 static void update_mean(const Model *m, Progress *p, const TrainOptions *o) {
     const float rate = (float)fmax(1 - o->ema, 1 / ((double)p->step + 1));
     #pragma omp parallel for schedule(static) if (m->n_params > 16384)
@@ -3303,9 +3376,11 @@ static void exchange_mean(Model *m, Progress *p) {
     m->is_packed = false;
 }
 
+// A loss or gradient that is not a number would spoil every weight, so the run ends before the
+// step.
 static void check_finite(double loss, double norm, long step) {
-    CHECK(isfinite(loss) && isfinite(norm), "step %ld: the loss is %g, the gradient's norm %g; try a smaller "
-          "--lr (the last checkpoint is untouched)", step, loss, norm);
+    CHECK(isfinite(loss) && isfinite(norm), "step %ld: the loss is %g, the gradient's norm %g; "
+          "try a smaller --lr (the last checkpoint is untouched)", step, loss, norm);
 }
 
 /* A GGUF file has no place for the optimiser. Its state is in OUT.state:
@@ -3318,21 +3393,22 @@ static void check_finite(double loss, double norm, long step) {
 
 enum { STATE_NUMBERS = offsetof(Progress, m), STATE_HEAD = 24 + STATE_NUMBERS };
 
+// FNV-1a again: good enough to notice a change, and not meant against anybody's malice.
 static uint64_t hash_bytes(uint64_t h, const void *p, size_t n)         // FNV-1a
 {
     for (size_t i = 0; i < n; i++) h = (h ^ ((const uint8_t *)p)[i]) * 1099511628211u;
     return h;
 }
 
-// A number that two runs share if they do the same: rows and their order, prompt, objective, shape and
-// the options that change the result.
+// A number that two runs share if they do the same: rows and their order, prompt, objective,
+// shape and the options that change the result.
 static uint64_t run_hash(const Run *run) {
     const Model *m = run->model;
     const TrainOptions *o = run->o;
-    const double numbers[] = { (double)o->batch, (double)o->tokens, (double)o->seed, (double)o->epochs, o->lr,
-                               o->lr_warmup, o->weight_decay, o->clip, o->adam_eps, o->muon, o->ema,
-                               o->grow_below };
-    uint64_t h = hash_bytes(14695981039346656037u, numbers, sizeof numbers);
+    const double numbers[] = { (double)o->batch, (double)o->tokens, (double)o->seed, o->lr,
+                               o->lr_warmup, o->weight_decay, o->clip, o->adam_eps, o->muon,
+                               o->ema, o->grow_below };
+    uint64_t h = hash_bytes(14695981039346656037u ^ run->hash, numbers, sizeof numbers);
     h = hash_bytes(h, m->template, strlen(m->template));
     h = hash_bytes(h, m->objective, strlen(m->objective));
     h = hash_bytes(h, &m->c, offsetof(Config, tied));
@@ -3344,17 +3420,18 @@ static uint64_t run_hash(const Run *run) {
     return h;
 }
 
-// Writes the state, then the model, each through a temporary file: there is a whole checkpoint at every
-// moment.
+// Writes the state, then the model, each through a temporary file: there is a whole checkpoint at
+// every moment.
 static void checkpoint(Run *run) {
     Model *m = run->model;
     Progress *p = &run->p;
     Buf path = { 0 };
     const uint64_t n_params = m->n_params;
     const size_t n = m->n_params * sizeof(float);
-    Text part[] = { text("ALNSTAT2"), { (const char *)&n_params, 8 }, { (const char *)&run->hash, 8 },
-                    { (const char *)p, STATE_NUMBERS }, { (const char *)m->params, n },
-                    { (const char *)p->m, n }, { (const char *)p->v, n }, { (const char *)p->mean, n } };
+    const void *piece[] = { "ALNSTAT2", &n_params, &run->hash, p, m->params, p->m, p->v, p->mean };
+    const size_t size[] = { 8, 8, 8, STATE_NUMBERS, n, n, n, n };
+    Text part[8];
+    for (int i = 0; i < 8; i++) part[i] = (Text){ piece[i], size[i] };
     buf_puts(&path, run->o->out);
     buf_puts(&path, ".state");
     m->step = p->step;
@@ -3365,8 +3442,8 @@ static void checkpoint(Run *run) {
     free(path.s);
 }
 
-// Reads what checkpoint() wrote into weights, moments and numbers. A state file is as hostile as any
-// other. If there is none yet, the run begins at its first step.
+// Reads what checkpoint() wrote into weights, moments and numbers. A state file is as hostile as
+// any other. If there is none yet, the run begins at its first step.
 static void resume(Run *run) {
     Model *m = run->model;
     Buf path = { 0 };
@@ -3376,24 +3453,24 @@ static void resume(Run *run) {
     buf_puts(&path, run->o->out);
     buf_puts(&path, ".state");
     if (access(path.s, F_OK)) {
-        CHECK(access(run->o->out, F_OK), "%s exists, but %s does not: there is nothing to resume; give "
-              "another --out, or train without --resume", run->o->out, path.s);
-        fprintf(stderr, "%s: nothing is saved yet; starting at the first step\n", run->o->out);
+        CHECK(access(run->o->out, F_OK), "%s exists, but %s does not: nothing to resume; train "
+              "without --resume, or to another --out", run->o->out, path.s);
+        fprintf(stderr, "%s: nothing is saved yet; starting at step 0\n", run->o->out);
         free(path.s);
         return;
     }
     Buf f = read_all(path.s);
-    CHECK(f.n >= STATE_HEAD && !memcmp(f.s, "ALNSTAT2", 8), "%s: not the state of a training run", path.s);
+    CHECK(f.n >= STATE_HEAD && !memcmp(f.s, "ALNSTAT2", 8), "%s: not the state of a run", path.s);
     memcpy(&n_params, f.s + 8, 8);
     memcpy(&hash, f.s + 16, 8);
     memcpy(&p, f.s + 24, STATE_NUMBERS);
     CHECK(n_params == m->n_params && hash == run->hash && f.n == STATE_HEAD + (p.mean ? 4 : 3) * n,
-          "%s: the state of another run; --resume needs the data, prompt, objective, shape and options that "
-          "the run was started with (--threads, --steps, --save-every, --log, --valid, --keep and --quiet "
-          "may differ)", path.s);
-    CHECK(p.step >= 0 && p.step <= INT_MAX && p.at >= 0 && p.at <= (long)run->rows->n && p.epoch >= -1 &&
-          p.epoch < INT_MAX && p.tokens >= 0 && p.targets >= 0 && p.longest_target > 0 &&
-          p.longest_target <= INT_MAX, "%s: its numbers are not those of a run (step %ld)", path.s, p.step);
+          "%s: the state of another run; --resume needs the data, prompt, objective, shape and "
+          "options of its start (--help says which may differ)", path.s);
+    CHECK(p.step >= 0 && p.step <= INT_MAX && p.at >= 0 && p.at <= (long)run->rows->n &&
+          p.epoch >= -1 && p.epoch < INT_MAX && p.tokens >= 0 && p.tokens < LONG_MAX / 2 &&
+          p.targets >= 0 && p.targets < LONG_MAX / 2 && p.longest_target > 0 &&
+          p.longest_target <= INT_MAX, "%s: its numbers are not those of a run", path.s);
     run->p = p;
     const char *from = f.s + STATE_HEAD;
     memcpy(m->params, from, n);
@@ -3403,8 +3480,10 @@ static void resume(Run *run) {
     FREE(path.s, f.s);
 }
 
+// Room for T tokens, in at most n rows. No batch has more targets than tokens.
 static void batch_alloc(Batch *b, int T, int n) {
-    *b = (Batch){ .ids = ints(T), .pos = ints(T), .start = ints(n + 1), .out = ints(T), .target = ints(T) };
+    *b = (Batch){ .ids = ints(T), .pos = ints(T), .start = ints(n + 1), .out = ints(T),
+                  .target = ints(T) };
 }
 
 static void batch_free(Batch *b) {
@@ -3412,11 +3491,21 @@ static void batch_free(Batch *b) {
     *b = (Batch){ 0 };
 }
 
+// The longest row of r, and its shortest target, in tokens with their </s>. Memory goes by the first;
+// below the second --grow-below would find no row to draw.
 static int longest_row(const Rows *r) {
     int longest = 0;
     for (size_t i = 0; i < r->n; i++)
         if (r->row[i].n > longest) longest = r->row[i].n;
     return longest;
+}
+
+static long shortest_target(const Rows *r) {
+    long shortest = INT_MAX;
+    for (size_t i = 0; i < r->n; i++)
+        if (r->row[i].n - r->row[i].n_condition < shortest)
+            shortest = r->row[i].n - r->row[i].n_condition;
+    return shortest;
 }
 
 // The tokens that a unit of these rows has at most.
@@ -3425,8 +3514,8 @@ static int unit_size(const Rows *a, const Rows *b) {
     return longest > UNIT ? longest : UNIT;
 }
 
-// The mean loss of a target token, without gradients. A long target weighs more than a short one, as in
-// training. m and b have room for a unit of r.
+// The mean loss of a target token, without gradients. A long target weighs more than a short one,
+// as in training. m and b have room for a unit of r.
 static double mean_loss(Model *m, const Rows *r, Batch *b) {
     double loss = 0;
     int n_targets = 0;
@@ -3447,26 +3536,10 @@ static double mean_loss(Model *m, const Rows *r, Batch *b) {
 // The loss of the validation rows, by the weights that are saved.
 static double validation_loss(Run *run) {
     exchange_mean(run->model, &run->p);
-    double loss = run->validate ? run->validate(run) : mean_loss(run->model, run->valid, &run->unit);
+    double loss = run->validate ? run->validate(run)
+                                : mean_loss(run->model, run->valid, &run->unit);
     exchange_mean(run->model, &run->p);
     return loss;
-}
-
-static int shortest_target(const Rows *r) {
-    int shortest = INT_MAX;
-    for (size_t i = 0; i < r->n; i++)
-        if (r->row[i].n - r->row[i].n_condition < shortest)
-            shortest = r->row[i].n - r->row[i].n_condition;
-    return shortest;
-}
-
-// Where a run is before its first step: at the end of the epoch before the first.
-static Progress first_progress(const Run *run) {
-    const TrainOptions *o = run->o;
-    Progress p = { .epoch = -1, .at = (long)run->rows->n, .running = -1, .longest_target = INT_MAX };
-    if (o->grow_below <= 0) return p;
-    p.longest_target = shortest_target(run->rows) > 3 ? shortest_target(run->rows) : 3;
-    return p;
 }
 
 // How many steps --epochs takes: the batches are drawn once for counting.
@@ -3482,14 +3555,16 @@ static long count_steps(Run *run) {
     return steps;
 }
 
-// Sizes and allocates everything, and places the run at its first step or, with --resume, at its next.
+// Sizes and allocates everything, and places the run at its first step or, with --resume, at its
+// next.
 static void run_init(Run *run) {
     Model *m = run->model;
     const TrainOptions *o = run->o;
     const int T = unit_size(run->rows, run->valid);
     run->order = zalloc(run->rows->n, sizeof *run->order);
     run->drawn = zalloc(run->rows->n, sizeof *run->drawn);
-    run->p = first_progress(run);
+    run->p = (Progress){ .epoch = -1, .at = (long)run->rows->n, .running = -1,
+                         .longest_target = o->grow_below > 0 ? 3 : INT_MAX };
     run->steps = o->steps ? o->steps : count_steps(run);
     grads_alloc(m);
     run->p.m = zalloc(m->n_params, sizeof(float));
@@ -3515,18 +3590,21 @@ static void run_init(Run *run) {
 static void show_progress(const Run *run, double lr) {
     const Progress *p = &run->p;
     const bool live = isatty(2), last = p->step == run->steps;
-    if (run->o->quiet || (!live && !last && p->step % (run->steps < 10 ? 1 : run->steps / 10))) return;
+    const long each = live || run->steps < 10 ? 1 : run->steps / 10;
+    if (run->o->quiet || (!last && p->step % each)) return;
     double rate = (double)(p->step - run->first) / (seconds() - run->started + 1e-9);
     long left = (long)((double)(run->steps - p->step) / rate + 0.5);
-    fprintf(stderr, "%sstep %ld/%ld  loss %.4f  lr %.2e  %.0f tokens/s  ETA %ld:%02ld", live ? "\r\x1b[K" : "",
-            p->step, run->steps, p->running, lr, rate * (double)p->tokens / (double)p->step, left / 60,
-            left % 60);
-    if (p->longest_target < INT_MAX) fprintf(stderr, "  targets up to %ld tokens", p->longest_target);
+    fprintf(stderr, "%sstep %ld/%ld  loss %.4f  lr %.2e  %.0f tokens/s  ETA %ld:%02ld",
+            live ? "\r\x1b[K" : "", p->step, run->steps, p->running, lr,
+            rate * (double)p->tokens / (double)p->step, left / 60, left % 60);
+    if (p->longest_target < INT_MAX)
+        fprintf(stderr, "  targets up to %ld tokens", p->longest_target);
     if (!live || last) fputc('\n', stderr);
 }
 
-// Bookkeeping after a step: counters, the running mean of the loss, what --grow-below makes of it, what
-// the user sees, and what survives a power cut. The last checkpoint is written after the loop.
+// Bookkeeping after a step: counters, the running mean of the loss, what --grow-below makes of
+// it, what the user sees, and what survives a power cut. The last checkpoint is written after the
+// loop.
 static void bookkeeping(Run *run, double loss, double lr, double norm) {
     Progress *p = &run->p;
     const TrainOptions *o = run->o;
@@ -3540,8 +3618,8 @@ static void bookkeeping(Run *run, double loss, double lr, double norm) {
     show_progress(run, lr);
     const bool last = p->step == run->steps, save = o->save_every && p->step % o->save_every == 0;
     if (run->log) {
-        fprintf(run->log, "%ld,%.6f,%.4e,%.4f,%ld,%ld,%ld,", p->step, loss, lr, norm, p->tokens, p->targets,
-                p->longest_target < INT_MAX ? p->longest_target : 0);
+        fprintf(run->log, "%ld,%.6f,%.4e,%.4f,%ld,%ld,%ld,", p->step, loss, lr, norm, p->tokens,
+                p->targets, p->longest_target < INT_MAX ? p->longest_target : 0);
         if (run->valid->n && (save || last)) fprintf(run->log, "%.6f", validation_loss(run));
         fprintf(run->log, "\n");
         fflush(run->log);
@@ -3549,11 +3627,9 @@ static void bookkeeping(Run *run, double loss, double lr, double norm) {
     if (save && !last) checkpoint(run);
 }
 
-// A signal handler may do next to nothing: it leaves a note, and the loop reads it between two steps.
+// A signal handler may do next to nothing: it leaves a note, and the loop reads it between two
+// steps.
 static volatile sig_atomic_t interrupted;
-#ifdef __wasi__                                         // a browser page has no signals
-static void catch_signals(void) { }
-#else
 static void on_signal(int sig) { interrupted = sig; }
 
 static void catch_signals(void) {
@@ -3561,10 +3637,9 @@ static void catch_signals(void) {
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }
-#endif
 
-// A whole run. Ctrl-C (or SIGTERM) saves and exits with 1; --resume continues with the same bits as a run
-// that was never interrupted.
+// A whole run. Ctrl-C (or SIGTERM) saves and exits with 1; --resume continues with the same bits
+// as a run that was never interrupted.
 static void train(Run *run) {
     Model *m = run->model;
     const TrainOptions *o = run->o;
@@ -3575,8 +3650,8 @@ static void train(Run *run) {
     checkpoint(run);
     if (!o->quiet)
         fprintf(stderr, "%s%s: %s, step %ld, %ld tokens (%ld targets), running loss %.4f, %.0f s\n",
-                isatty(2) && interrupted ? "\n" : "", o->out, m->objective, p->step, p->tokens, p->targets,
-                p->running, seconds() - run->started);
+                isatty(2) && interrupted ? "\n" : "", o->out, m->objective, p->step, p->tokens,
+                p->targets, p->running, seconds() - run->started);
     if (run->valid->n) fprintf(stderr, "validation loss %.4f\n", validation_loss(run));
     bool log_failed = run->log && ferror(run->log);
     if (run->log && fclose(run->log)) log_failed = true;
@@ -3591,24 +3666,24 @@ static void train(Run *run) {
 
 /* ================================================================================================
    Chapter 12. Command line.  stdout carries results only; progress and messages go to stderr. First
-   what is shown (the word diff, the tallies of `eval`), then the commands, then the options; main comes
-   last. */
+   what is shown, then the commands, then the options; main comes last. */
 
+// n of so many, in percent; 0 of nothing.
 static double percent(long n, long of) { return of ? 100.0 * (double)n / (double)of : 0; }
-static bool use_color(FILE *f) { return isatty(fileno(f)) && !getenv("NO_COLOR"); }
 
 // Failing to write a result fails the run.
 static void flush_results(void) {
     CHECK(!fflush(stdout) && !ferror(stdout), "cannot write the result: %s", strerror(errno));
 }
 
-// Writes text that may go to a terminal, without control codes other than newline and tab: no file and no
-// model can steer the terminal.
+// Writes text that may go to a terminal, without control codes other than newline and tab: no file
+// and no model can steer the terminal.
 static void put_plain(FILE *f, Text t) {
     for (size_t i = 0; i < t.n; i++)
         if (!is_control(t.s[i]) || t.s[i] == '\n' || t.s[i] == '\t') fputc(t.s[i], f);
 }
 
+// One labelled line for a reader.
 static void put_line(FILE *f, const char *label, Text t) {
     fputs(label, f);
     put_plain(f, t);
@@ -3622,139 +3697,75 @@ static void put_result(Text t) {
     putchar('\n');
 }
 
-/* The word diff of y_o and y_c. The paper's Aligner is a residual: what matters is what it changes. */
+/* The word diff of y_o and y_c. The paper's Aligner is a residual: what matters is what it changes.
+   A word is made of letters, digits, apostrophes and bytes beyond ASCII; each other sign is a word
+   by itself. Blanks are no words: they lie between two, and do not count in comparisons. */
 
-typedef struct { Text t; size_t blank; } DiffWord;      // t with `blank` bytes of blanks in front
-
-static bool is_blank(char c) { return c == ' ' || c == '\n' || c == '\t'; }
-
-// Words are made of letters, digits, apostrophes and bytes beyond ASCII; each other sign is one by itself.
+// Letters and bytes beyond ASCII are of class 2, digits of class 1, signs of 3, the rest of 0.
 static bool in_word(char c) { return character_class(c) % 3 || c == '\''; }
 
-// Cuts t into at most `most` words, the last of which takes what is left. Returns their number.
-static int diff_words(Text t, DiffWord *word, int most) {
+// Cuts t into words word[1 .. n], at most `most`, the last of which takes what is left. Returns n.
+// word[0] is empty and lies where t begins, so each word has one before it.
+static int diff_words(Text t, Text *word, int most) {
     int n = 0;
-    for (size_t end; t.n && n < most; t = rest_of(t, end)) {
-        size_t blank = 0;
-        while (blank < t.n && is_blank(t.s[blank])) blank++;
-        end = blank < t.n ? blank + 1 : blank;
-        while (end < t.n && in_word(t.s[blank]) && in_word(t.s[end])) end++;
+    word[0] = (Text){ t.s, 0 };
+    for (size_t at = 0, end; at < t.n; at = end) {
+        end = at + 1;
+        if (t.s[at] == ' ' || t.s[at] == '\n' || t.s[at] == '\t') continue;
+        while (end < t.n && in_word(t.s[at]) && in_word(t.s[end])) end++;
         if (n == most - 1) end = t.n;
-        word[n++] = (DiffWord){ { t.s, end }, blank };
+        word[++n] = (Text){ t.s + at, end - at };
     }
     return n;
 }
 
-static bool same_word(const DiffWord *a, const DiffWord *b) {
-    return same(rest_of(a->t, a->blank), rest_of(b->t, b->blank));
-}
-
-// Shows neighbouring words [from, to) as one piece; change: -1 deleted, 0 kept, +1 inserted.
-static void show_words(FILE *f, const DiffWord *w, int from, int to, int change, bool color) {
+// Shows n neighbouring words as one piece, after the blanks before them; change is -1 for deleted,
+// 0 for kept, and +1 for inserted words.
+static void show_words(FILE *f, const Text *w, int n, int change, bool color) {
     static const char *const OPEN[2][3] = { { "[-", "", "{+" }, { "\x1b[9;31m", "", "\x1b[32m" } };
     static const char *const CLOSE[2][3] = { { "-]", "", "+}" }, { "\x1b[0m", "", "\x1b[0m" } };
-    if (from == to) return;
-    const char *begin = w[from].t.s, *end = w[to - 1].t.s + w[to - 1].t.n;
-    put_plain(f, (Text){ begin, w[from].blank });
+    if (!n) return;
+    const char *before = w[-1].s + w[-1].n, *end = w[n - 1].s + w[n - 1].n;
+    put_plain(f, (Text){ before, (size_t)(w->s - before) });
     fputs(OPEN[color][change + 1], f);
-    put_plain(f, (Text){ begin + w[from].blank, (size_t)(end - begin) - w[from].blank });
+    put_plain(f, (Text){ w->s, (size_t)(end - w->s) });
     fputs(CLOSE[color][change + 1], f);
 }
 
-// Prints y_o -> y_c as one text with the changes marked. lcs(i, j) is the length of a longest common
-// subsequence of the words from i and from j on; walking along its largest values gives the fewest marks.
-// If less than half of the shorter text is kept, marks in between would only confuse: then the whole
-// sentence is one deletion and one insertion.
+// Prints y_o -> y_c as one text with the changes marked. lcs(i, j) is the length of a longest
+// common subsequence of the words from i and from j on:
+//
+//     lcs(i, j) = 1 + lcs(i + 1, j + 1)                   if the words i and j are the same
+//               = max(lcs(i + 1, j), lcs(i, j + 1))       otherwise
+//
+// It is computed from the end, so lcs(1, 1) comes last, with all others there to walk along.
+// Walking along its largest values gives the fewest marks. If less than half of the shorter text is
+// kept, marks in between would only confuse: then all of it is one deletion and one insertion.
 static void show_diff(FILE *f, Text y_o, Text y_c, bool color) {
     enum { MOST = 2048 };
-    DiffWord *a = zalloc(MOST, sizeof *a), *b = zalloc(MOST, sizeof *b);
-    const int n = diff_words(y_o, a, MOST), m = diff_words(y_c, b, MOST);
-    const size_t row = (size_t)m + 1;
-    int *lcs = ints((n + 1) * (m + 1));
-    for (int i = n - 1; i >= 0; i--)
-        for (int j = m - 1; j >= 0; j--) {
-            int down = lcs[(i + 1) * row + j], right = lcs[i * row + j + 1];
-            lcs[i * row + j] = same_word(&a[i], &b[j]) ? lcs[(i + 1) * row + j + 1] + 1
-                                                       : down > right ? down : right;
+    Text *a = zalloc(MOST + 1, sizeof *a), *b = zalloc(MOST + 1, sizeof *b);
+    const int n = diff_words(y_o, a, MOST), m = diff_words(y_c, b, MOST), row = m + 2;
+    int *lcs = ints((n + 2) * row);
+    for (int i = n; i > 0; i--)
+        for (int j = m; j > 0; j--) {
+            int *at = lcs + i * row + j, down = at[row], right = at[1];
+            *at = same(a[i], b[j]) ? at[row + 1] + 1 : down > right ? down : right;
         }
-    const bool rewritten = 2 * lcs[0] < least(n, m);
-    for (int i = 0, j = 0; i < n || j < m; ) {
-        int i0 = i, j0 = j;                             // what changes up to the next word that is kept
-        while (i < n || j < m) {
-            if (!rewritten && i < n && j < m && same_word(&a[i], &b[j])) break;
-            if (j == m || (i < n && lcs[(i + 1) * row + j] >= lcs[i * row + j + 1])) i++;
+    const bool rewritten = 2 * lcs[row + 1] < least(n, m);
+    for (int i = 1, j = 1; i <= n || j <= m; i++, j++) {
+        const int i0 = i, j0 = j;                       // what changes before the next kept word
+        while (i <= n || j <= m) {
+            const int *at = lcs + i * row + j;
+            if (!rewritten && i <= n && j <= m && same(a[i], b[j])) break;
+            if (j > m || (i <= n && at[row] >= at[1])) i++;
             else j++;
         }
-        show_words(f, a, i0, i, -1, color);
-        show_words(f, b, j0, j, +1, color);
-        if (i < n && j < m) {
-            show_words(f, a[i].blank > b[j].blank ? a + i : b + j, 0, 1, 0, color);
-            i++;
-            j++;
-        }
+        show_words(f, a + i0, i - i0, -1, color);
+        show_words(f, b + j0, j - j0, +1, color);
+        show_words(f, b + j, j <= m, 0, color);
     }
     fputc('\n', f);
     FREE(a, b, lcs);
-}
-
-// "copied" or "corrected", and the reason if there is one.
-static void show_verdict(FILE *f, Text y_o, Text y_c, const char *reason) {
-    const bool copied = same(y_o, y_c), color = use_color(f);
-    fputs(!color ? "" : copied ? "\x1b[2m" : "\x1b[1m", f);
-    fprintf(f, "%s%s%s%s\n", copied ? "copied" : "corrected", reason ? ": " : "", reason ? reason : "",
-            color ? "\x1b[0m" : "");
-}
-
-// One correction for a reader, on stdout: the diff, and under it the verdict.
-static void show_correction(const char *label, const char *indent, Text y_o, Text y_c, const char *reason) {
-    fputs(label, stdout);
-    show_diff(stdout, y_o, y_c, use_color(stdout));
-    fputs(indent, stdout);
-    show_verdict(stdout, y_o, y_c, reason);
-}
-
-/* What `eval` counts. A row should be copied if its gold correction equals its answer, otherwise it should
-   be corrected. So an Aligner can fail in three ways: it changes what was good, it misses what was bad, it
-   corrects it wrongly. */
-
-// Levenshtein distance: the fewest insertions, deletions and substitutions from a to b. d[j] is the
-// distance from the first i of a to the first j of b; each row of the table is made from the one before.
-static int levenshtein(const Ids *a, const Ids *b) {
-    int *d = ints(b->n + 1);
-    for (int j = 0; j <= b->n; j++) d[j] = j;
-    for (int i = 1; i <= a->n; i++) {
-        int diagonal = d[0];
-        d[0] = i;
-        for (int j = 1; j <= b->n; j++) {
-            int best = diagonal + (a->a[i - 1] != b->a[j - 1]);
-            diagonal = d[j];
-            best = least(best, least(d[j], d[j - 1]) + 1);
-            d[j] = best;
-        }
-    }
-    int distance = d[b->n];
-    free(d);
-    return distance;
-}
-
-typedef struct { long copy, exact, correct, right, missed; double degree; } Tally;
-
-// Counts one row: what was due (copy or correct) and what came. The degree of correction D_L (appendix
-// B.6) is the distance from y_o to y_c over the length of y_o, in tokens: how much changed, right or wrong.
-static void tally(Tally *t, const Tokenizer *k, Text y_o, Text gold, Text y_c) {
-    Ids a = { 0 }, b = { 0 };
-    encode(k, y_o, &a);
-    encode(k, y_c, &b);
-    t->degree += (double)levenshtein(&a, &b) / (a.n ? a.n : 1);
-    if (same(y_o, gold)) {
-        t->copy++;
-        t->exact += same(y_c, gold);
-    } else {
-        t->correct++;
-        t->right += same(y_c, gold);
-        t->missed += same(y_c, y_o);
-    }
-    FREE(a.a, b.a);
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -3768,10 +3779,12 @@ typedef struct {
     int n_words, vocab, threads, diff, json, strict;
 } Options;
 
+// The one command line of this program. What is 0 here is off or has its default elsewhere; -1 is
+// "not given", where 0 means something.
 static Options options = {
     .how = { .top_p = 1, .keep = -1 },
-    .train = { .dim = 128, .layers = 3, .heads = 8, .context = 256, .batch = 16, .lr = 1e-3,
-               .lr_warmup = 0.03, .clip = 1, .adam_eps = 1e-8, .seed = 1 } };
+    .train = { .batch = -1, .lr = 1e-3, .lr_warmup = 0.03, .clip = 1, .adam_eps = 1e-8,
+               .seed = 1 } };
 
 // Command-line mistakes exit with 2.
 static void __attribute__((noreturn, format(printf, 1, 2))) usage_error(const char *format, ...) {
@@ -3784,6 +3797,7 @@ static void __attribute__((noreturn, format(printf, 1, 2))) usage_error(const ch
     exit(2);
 }
 
+// Word i of the command line, which the command cannot do without.
 static const char *need_word(const Options *o, int i, const char *what) {
     if (o->n_words <= i) usage_error("`%s` needs %s", o->word[0], what);
     return o->word[i];
@@ -3794,111 +3808,133 @@ static bool can_answer(const Model *m) {
     return is(m->objective, "sft") || is(m->objective, "dpo") || is(m->objective, "rlhf");
 }
 
-static bool can_correct(const Model *m) { return is(m->objective, "aligner") || is(m->objective, "warmup"); }
-
-static void check_vocab(int V) {
-    if (V < FIRST_PIECE || V > MAX_VOCAB) usage_error("--vocab %d: %d to %d was expected", V, FIRST_PIECE, MAX_VOCAB);
+// The warm-up already corrects, though all that it has learnt is to copy.
+static bool can_correct(const Model *m) {
+    return is(m->objective, "aligner") || is(m->objective, "warmup");
 }
 
+static void check_vocab(int V) {
+    if (V < FIRST_PIECE || V > MAX_VOCAB)
+        usage_error("--vocab %d: %d to %d was expected", V, FIRST_PIECE, MAX_VOCAB);
+}
+
+// Loads a model that has a prompt, and was not trained for something else than what is asked of it.
+static void load_for(bool correcting, Model *m, const char *path) {
+    model_load(m, path);
+    template_of(m, true);
+    const bool other = correcting ? can_answer(m) : can_correct(m);
+    CHECK(!other && !is(m->objective, "reward"), "%s was trained as %s; a model that %s was "
+          "expected", path, m->objective, correcting ? "corrects" : "answers");
+}
+
+// A Generator for m, with the options `how`; generator_free() frees it.
 static void generator_init(Generator *g, Model *m, Decoding how) {
     *g = (Generator){ .m = m, .how = how };
-    if (how.keep < 0) g->how.keep = m->keep;            // as the model file says
+    if (how.keep < 0) g->how.keep = m->keep;            // as the model's file says
     model_pack(m);
     batch_alloc(&g->batch, FEED, 1);
     g->count = ints(m->c.V);
     g->choice = zalloc((size_t)m->c.V, sizeof *g->choice);
 }
 
+// Frees what generator_init() and the cache have taken. A Generator that is all 0 is fine, too.
 static void generator_free(Generator *g) {
     FREE(g->cache.keys, g->cache.values, g->count, g->choice);
     batch_free(&g->batch);
     *g = (Generator){ 0 };
 }
 
-// Room for n more tokens: the cache grows with the text, whatever context a file claims.
-static void generator_reserve(Generator *g, int n) {
-    const Config *c = &g->m->c;
-    Cache *old = &g->cache;
-    const int hs = head_size(c), heads = c->L * c->H_kv;
-    acts_reserve(g->m, FEED, FEED, old->len + n, false);
-    if (old->len + n <= old->capacity) return;
-    Cache new = { .len = old->len, .capacity = round_up(2 * old->len > old->len + n ? 2 * old->len
-                                                                                     : old->len + n, 256) };
-    const size_t k_old = keys_size(hs, old->capacity), k_new = keys_size(hs, new.capacity);
-    const size_t v_old = values_size(hs, old->capacity), v_new = values_size(hs, new.capacity);
-    const size_t panel_old = (size_t)old->capacity * NR, panel_new = (size_t)new.capacity * NR;
-    new.keys = zalloc((size_t)heads, k_new * sizeof(float));
-    new.values = zalloc((size_t)heads, v_new * sizeof(float));
-    for (int h = 0; h < heads && old->capacity; h++) {
-        copy_floats(new.keys + h * k_new, old->keys + h * k_old, k_old);
-        for (int i = 0; i < round_up(hs, NR) / NR; i++)
-            copy_floats(new.values + h * v_new + i * panel_new, old->values + h * v_old + i * panel_old, panel_old);
-    }
-    FREE(old->keys, old->values);
-    *old = new;
+// Makes each of n pieces of `old` floats `new` floats long, with zeros at the end. p, the memory of
+// all of them (or NULL, if old is 0), is replaced by what this returns.
+static float *longer_pieces(float *p, size_t n, size_t old, size_t new) {
+    float *to = zalloc(n, new * sizeof *to);
+    for (size_t i = 0; p && i < n; i++) copy_floats(to + i * new, p + i * old, old);
+    free(p);
+    return to;
 }
 
+// Room for n more tokens. The cache grows with the text, whatever context a file claims, and at
+// least to twice its length, so a text of T tokens is moved log T times. A head's keys are one
+// piece of it; its values are panels of NR columns (chapter 7), each of which is a piece.
+static void generator_reserve(Generator *g, int n) {
+    const Config *c = &g->m->c;
+    Cache *k = &g->cache;
+    const int hs = head_size(c), needed = k->len + n, old = k->capacity;
+    const size_t heads = (size_t)c->L * c->H_kv, panels = heads * values_size(hs, 1) / NR;
+    acts_reserve(g->m, FEED, FEED, needed, false);
+    if (needed <= old) return;
+    k->capacity = round_up(needed > 2 * k->len ? needed : 2 * k->len, 256);
+    k->keys = longer_pieces(k->keys, heads, keys_size(hs, old), keys_size(hs, k->capacity));
+    k->values = longer_pieces(k->values, panels, (size_t)old * NR, (size_t)k->capacity * NR);
+}
+
+// For qsort(). Equal probabilities are ordered by id, so the order never depends on qsort().
 static int likelier_first(const void *pa, const void *pb) {
     const struct Choice *a = pa, *b = pb;
     if (a->p != b->p) return a->p > b->p ? -1 : 1;
     return (a->id > b->id) - (a->id < b->id);
 }
 
-// `tokenizer`: learns from what the model will see, the filled prompt and the target after it.
+// `tokenizer`: learns from what the model will see, the filled prompt and the target after it. Both
+// begin with a space, as encode() puts one before each text. A row without a correction (data for
+// SFT) has its answer as the target.
 static void run_tokenizer(const Options *o) {
+    const TrainOptions *t = &o->train;
     Model m = { 0 };                                    // only its template is used
     Buf all = { 0 }, target = { 0 };
-    if (!o->train.n_data || !o->train.out || !o->vocab) usage_error("`tokenizer` needs --data, --vocab and --out");
+    if (!t->n_data || !t->out) usage_error("`tokenizer` needs --data, --vocab and --out");
     check_vocab(o->vocab);
-    set_template(&m, o->train.prompt ? o->train.prompt : "default");
-    for (int i = 0; i < o->train.n_data; i++) {
+    set_template(&m, t->prompt ? t->prompt : "default");
+    for (int i = 0; i < t->n_data; i++) {
         Objects in;
-        Triple t;
-        objects_open(&in, o->train.data[i]);
-        for (enum Status s; (s = next_row(&in, NEED_X | NEED_Y_O, &t)) != ROW_END; ) {
-            if (s == ROW_BAD) {
-                skip_row(&in, in.reason);
-                continue;
-            }
-            Buf p = prompt(&m, t.x, t.y_o);
-            if (!json_text(json_find(in.object, "correction"), &target)) buf_set(&target, t.y_o);
+        Triple row;
+        objects_open(&in, t->data[i]);
+        while (next_good_row(&in, NEED_X | NEED_Y_O, &row)) {
+            Buf condition = prompt(&m, row.x, row.y_o);
+            if (!json_text(json_find(in.object, "correction"), &target)) buf_set(&target, row.y_o);
             buf_puts(&all, " ");
-            buf_add(&all, p.s, p.n);
+            buf_puts(&all, condition.s);
             buf_puts(&all, "\n ");
-            buf_add(&all, target.s, target.n);
+            buf_puts(&all, target.s);
             buf_puts(&all, "\n");
-            free(p.s);
+            free(condition.s);
         }
         objects_close(&in);
     }
-    CHECK(all.n, "no rows to learn from in %s", o->train.data[0]);
+    CHECK(all.n, "no rows to learn from in %s", t->data[0]);
     Tokenizer *k = tokenizer_train(contents(&all), o->vocab);
-    tokenizer_save(k, o->train.out);
-    if (!o->train.quiet)
-        fprintf(stderr, "%s: %d pieces from %zu bytes of text%s\n", o->train.out, k->V, all.n,
+    tokenizer_save(k, t->out);
+    if (!t->quiet)
+        fprintf(stderr, "%s: %d pieces from %zu bytes of text%s\n", t->out, k->V, all.n,
                 k->V < o->vocab ? " (it yields no more)" : "");
     tokenizer_free(k);
     model_free(&m);
     FREE(all.s, target.s);
 }
 
-// The shape that the options ask for, with a vocabulary of V pieces.
+// The shape that the options ask for, with a vocabulary of V pieces. An option that is not given is
+// 0, and has the default that --help names. F = 11/4 C is near the 8/3 C of Llama.
 static Config shape_of(const TrainOptions *t, int V) {
-    if (t->dim > 16384) usage_error("--dim needs a number up to 16384");
-    Config c = { .V = V, .C = t->dim, .L = t->layers, .H = t->heads, .context = t->context, .tied = t->tied,
-                 .H_kv = t->kv_heads ? t->kv_heads : t->heads, .F = t->hidden ? t->hidden : t->dim * 11 / 4,
-                 .eps = 1e-5f, .theta = 1e4f };
+    Config c = { .V = V, .C = t->dim ? t->dim : 128, .L = t->layers ? t->layers : 3,
+                 .H = t->heads ? t->heads : 8, .context = t->context ? t->context : 256,
+                 .tied = t->tied, .eps = 1e-5f, .theta = 1e4f };
+    if (c.C > 16384) usage_error("--dim needs a number up to 16384");
+    c.H_kv = t->kv_heads ? t->kv_heads : c.H;
+    c.F = t->hidden ? t->hidden : c.C * 11 / 4;
     config_check(&c, "the shape asked for");
     return c;
 }
 
-// The model that a run begins with: --init's weights, tokenizer and prompt (that is how the Aligner begins
-// where the warm-up ended), or a new one with random weights.
+// The model that a run begins with: --init's weights, tokenizer and prompt (that is how the Aligner
+// begins where the warm-up ended), or a new one with random weights.
 static void first_model(Model *m, const TrainOptions *t, const char *objective) {
+    const bool shape = t->dim || t->layers || t->heads || t->kv_heads || t->hidden || t->context;
+    if (!t->init == !t->tokenizer || (t->init && (shape || t->tied)))
+        usage_error("`train` needs either --init, or --tokenizer and, if you like, a shape: --dim "
+                    "--layers --heads --kv-heads --hidden --context --tied");
     if (t->init) {
         model_load(m, t->init);
     } else {
-        if (!t->tokenizer) usage_error("`train` needs --init M.gguf, or --tokenizer F for a model from scratch");
         *m = (Model){ .tokenizer = tokenizer_load(t->tokenizer) };
         m->c = shape_of(t, m->tokenizer->V);
         model_alloc(m);
@@ -3918,12 +3954,15 @@ static void check_train_options(const TrainOptions *t) {
     if (t->epochs > 1000000) usage_error("--epochs needs a number up to 1000000");
 }
 
-// `train`: what can be refused without reading the data has been refused before this reads it.
+// `train`: what can be refused without reading the data has been refused before this reads it. The
+// objective is chosen here, by name, and turns triples into rows in rows_load(); the training loop
+// never asks for it again.
 static void run_train(const Options *o) {
     const TrainOptions *t = &o->train;
     const char *name = need_word(o, 1, "an objective: sft, warmup or aligner");
-    Objective objective = is(name, "sft") ? sft : is(name, "warmup") ? warmup : is(name, "aligner") ? aligner : NULL;
-    if (!objective) usage_error("\"%s\" is not an objective; sft, warmup or aligner was expected", name);
+    Objective objective = is(name, "sft") ? sft : is(name, "warmup") ? warmup
+                        : is(name, "aligner") ? aligner : NULL;
+    if (!objective) usage_error("\"%s\": sft, warmup or aligner was expected", name);
     check_train_options(t);
     Model m;
     Rows rows = { 0 }, valid = { 0 };
@@ -3933,16 +3972,48 @@ static void run_train(const Options *o) {
     CHECK(rows.n, "no rows to train on in %s", t->data[0]);
     CHECK(!t->valid || valid.n, "no rows to validate on in %s", t->valid);
     if (!t->quiet)
-        fprintf(stderr, "%s: %zu rows, %zu parameters, vocabulary %d, %d threads\n", name, rows.n, m.n_params,
-                m.c.V, max_threads());
+        fprintf(stderr, "%s: %zu rows, %zu parameters, vocabulary %d, %d threads\n", name, rows.n,
+                m.n_params, m.c.V, max_threads());
     train(&(Run){ .model = &m, .rows = &rows, .valid = &valid, .o = t });
     rows_free(&rows);
     rows_free(&valid);
     model_free(&m);
 }
 
-// Writes, as one line, the members of object whose keys are not in drop (a list up to a NULL), then `more`.
-// What is kept is copied as it was written.
+// What answers and corrects, and its last reply: y_o is what was corrected (asked: it is the
+// upstream model's), y is what came out, and reason says why it is a copy or has no end.
+typedef struct {
+    Model m, pi;
+    Generator g, upstream;              // of m; of pi, the upstream model, if there is one
+    bool correcting, asked, copied;
+    Buf y_o, y;
+    const char *reason;
+} Session;
+
+// Answers x, or corrects y_o, into s->y. An empty answer asks the upstream model, if there is one:
+// then this is one draw from the composed policy of Eq. (2).
+static void respond(Session *s, Text x, Text y_o) {
+    s->asked = s->upstream.m && !y_o.n;
+    buf_set(&s->y_o, y_o);
+    if (!s->correcting) s->reason = answer(&s->g, x, &s->y);
+    else if (!s->asked) s->reason = correct(&s->g, x, y_o, &s->y);
+    else s->reason = composed_policy(&s->upstream, &s->g, x, &s->y_o, &s->y);
+    s->copied = s->correcting && same(contents(&s->y_o), contents(&s->y));
+}
+
+// One correction for a reader, on stdout: the diff, and under it "copied" or "corrected" with the
+// reason if there is one. NO_COLOR is what many programs take for "no colours, please".
+static void show_correction(const char *label, const Session *s) {
+    const bool color = isatty(1) && !getenv("NO_COLOR");
+    fputs(label, stdout);
+    show_diff(stdout, contents(&s->y_o), contents(&s->y), color);
+    printf("%s%s%s%s%s\n", !color ? "" : s->copied ? "\x1b[2m" : "\x1b[1m",
+           s->copied ? "copied" : "corrected", s->reason ? ": " : "", s->reason ? s->reason : "",
+           color ? "\x1b[0m" : "");
+}
+
+// Writes, as one line, the members of object whose keys are not in drop (a list up to a NULL), as
+// they were written, and then `more`.
 static void print_row(Text object, const char *const *drop, const Buf *more) {
     Buf line = { 0 };
     Text key, value;
@@ -3958,110 +4029,73 @@ static void print_row(Text object, const char *const *drop, const Buf *more) {
     }
     for (size_t i = 0; i < line.n; i++)                 // newlines are only ever between tokens
         if (line.s[i] == '\n' || line.s[i] == '\r') line.s[i] = ' ';
-    buf_add(&line, more->s, more->n);
-    buf_puts(&line, "}\n");
-    fwrite(line.s, 1, line.n, stdout);
-    flush_results();
+    printf("%s%s}\n", line.s, more->s);
     free(line.s);
 }
 
-// One bad row does not end a service: it comes back with the reason, or as text if it is not JSON.
+// One bad row does not end a service: it comes back with the reason, and counts as copied. Text
+// that is no JSON comes back as {"line": "the text"}, which is what read_object() made of it.
 static void print_bad_row(const Objects *in, const char *key, bool correcting) {
     Buf more = { 0 };
-    if (in->broken) {
-        buf_puts(&more, "\"line\": ");
-        json_put(&more, in->object);
-        buf_puts(&more, ", ");
-    }
-    if (correcting) buf_puts(&more, "\"action\": \"copy\", ");
-    buf_puts(&more, "\"reason\": ");
+    buf_puts(&more, correcting ? "\"action\": \"copy\", \"reason\": " : "\"reason\": ");
     json_put(&more, text(in->reason));
-    print_row(in->broken ? text("{}") : in->object, (const char *const[]){ key, "action", "reason", NULL }, &more);
+    print_row(in->object, (const char *const[]){ key, "action", "reason", NULL }, &more);
     free(more.s);
 }
 
-// What answers and corrects: a model and, if an upstream model is given, one to ask for empty answers.
-typedef struct { Generator g, upstream; bool correcting, has_upstream; } Session;
-
-// One reply. y_o is what was corrected, and y what came out; asked: y_o is the upstream model's.
-typedef struct { Buf y_o, y; const char *reason; bool asked, copied; } Reply;
-
-static void respond(Session *s, Text x, Text y_o, Reply *r) {
-    buf_set(&r->y_o, y_o);
-    r->asked = s->correcting && s->has_upstream && !y_o.n;
-    r->reason = !s->correcting ? answer(&s->g, x, &r->y)
-              : r->asked ? composed_policy(&s->upstream, &s->g, x, &r->y_o, &r->y)
-              : correct(&s->g, x, y_o, &r->y);
-    r->copied = s->correcting && same(contents(&r->y_o), contents(&r->y));
-}
-
-// The row with an answer, or with a correction and an action.
-static void print_reply(const Objects *in, const Reply *r, bool correcting) {
-    const char *key = correcting ? "correction" : "answer", *verdict = correcting ? "action" : "answer";
+// The row with an answer, or with a correction and an action. A reason beside an old action (or
+// answer) is about that and goes with it; a reason alone is the user's.
+static void print_reply(const Session *s, const Objects *in) {
+    const char *key = s->correcting ? "correction" : "answer";
+    const char *verdict = s->correcting ? "action" : "answer";
+    const bool drop_reason = s->reason || json_find(in->object, verdict).s;
+    const Text raw = json_find(in->object, "answer");
     Buf more = { 0 };
-    Text raw = json_find(in->object, "answer");
-    if (r->asked) {
+    if (s->asked) {
         buf_puts(&more, "\"answer\": ");
-        json_put(&more, contents(&r->y_o));
+        json_put(&more, contents(&s->y_o));
         buf_puts(&more, ", ");
     }
-    buf_puts(&more, correcting ? "\"correction\": " : "\"answer\": ");
-    if (r->copied && !r->asked) buf_add(&more, raw.s, raw.n);   // byte for byte, however it was written
-    else json_put(&more, contents(&r->y));
-    if (correcting) buf_puts(&more, r->copied ? ", \"action\": \"copy\"" : ", \"action\": \"correct\"");
-    if (r->reason) {
-        buf_puts(&more, ", \"reason\": ");
-        json_put(&more, text(r->reason));
-    }
-    // A reason beside an action (or an answer) is about it and goes with it; one alone is the user's.
-    const bool drop_reason = r->reason || json_find(in->object, verdict).s;
+    buf_puts(&more, s->correcting ? "\"correction\": " : "\"answer\": ");
+    if (s->copied && !s->asked) buf_add(&more, raw.s, raw.n);   // byte for byte, as it was written
+    else json_put(&more, contents(&s->y));
+    if (s->correcting) buf_puts(&more, ", \"action\": ");
+    if (s->correcting) buf_puts(&more, s->copied ? "\"copy\"" : "\"correct\"");
+    if (s->reason) buf_puts(&more, ", \"reason\": ");
+    if (s->reason) json_put(&more, text(s->reason));
     print_row(in->object, (const char *const[]){ key, verdict, drop_reason ? "reason" : key,
-                                                 r->asked ? "answer" : key, NULL }, &more);
+                                                 s->asked ? "answer" : key, NULL }, &more);
     free(more.s);
 }
 
-// A filter: one line for one, written before the next is read.
+// A filter: one line for one, written before the next is read. Memory does not grow with the input,
+// and a program at the other end of two pipes may wait for each reply before it sends more.
 static void filter(Session *s, const Options *o) {
     Objects in;
     Triple t;
-    Reply r = { 0 };
+    const int keys = s->correcting ? NEED_X | NEED_Y_O : NEED_X;
     objects_open(&in, o->n_words > 2 ? o->word[2] : NULL);
-    for (enum Status status; (status = next_row(&in, s->correcting ? NEED_X | NEED_Y_O : NEED_X, &t)); ) {
+    for (enum Status status; (status = next_row(&in, keys, &t)) != ROW_END; ) {
         CHECK(status == ROW_GOOD || !o->strict, "%s: %s", in.path, in.reason);
+        if (status == ROW_GOOD) respond(s, t.x, t.y_o);
         if (status == ROW_BAD) {
             print_bad_row(&in, s->correcting ? "correction" : "answer", s->correcting);
-            continue;
+        } else if (o->diff) {
+            put_line(stdout, "x    ", t.x);
+            put_line(stdout, "y_o  ", contents(&s->y_o));
+            show_correction("y_c  ", s);
+            putchar('\n');
+        } else {
+            print_reply(s, &in);
         }
-        respond(s, t.x, t.y_o, &r);
-        if (!o->diff) {
-            print_reply(&in, &r, s->correcting);
-            continue;
-        }
-        put_line(stdout, "x    ", t.x);
-        put_line(stdout, "y_o  ", contents(&r.y_o));
-        show_correction("y_c  ", "     ", contents(&r.y_o), contents(&r.y), r.reason);
-        putchar('\n');
         flush_results();
     }
     objects_close(&in);
-    FREE(r.y_o.s, r.y.s);
 }
 
-// Removes escape sequences (an arrow key is ESC [ D) and control codes from a typed line, in place.
-static size_t remove_escapes(char *s, size_t n) {
-    size_t kept = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (s[i] == '\x1b' && i + 1 < n && (s[i + 1] == '[' || s[i + 1] == 'O')) {
-            i += 2;
-            while (i < n && (uint8_t)s[i] < 64) i++;
-        } else if (!is_control(s[i]) || s[i] == '\t') {
-            s[kept++] = s[i];
-        }
-    }
-    return kept;
-}
-
-// Reads lines from the terminal up to an empty one into b. False at the end of input.
+// Reads lines from the terminal up to an empty one into b, without escape sequences (an arrow key
+// is ESC [ D) and control codes. A question or an answer may be pasted whole, with its newlines.
+// The terminal itself cuts a line at 4,095 bytes; that is said. False at the end of input.
 static bool ask(const char *label, Buf *b) {
     char *line = NULL;
     size_t capacity = 0;
@@ -4069,9 +4103,14 @@ static bool ask(const char *label, Buf *b) {
     buf_set(b, text(""));
     fputs(label, stderr);
     while ((n = getline(&line, &capacity, stdin)) > 0 && strcspn(line, "\r\n")) {
-        if (n >= 4095) fputs("(the terminal cuts lines at 4,095 bytes; use a file for longer ones)\n", stderr);
+        if (n >= 4095) fputs("(the terminal cuts lines at 4,095 bytes; use a file)\n", stderr);
         if (b->n) buf_puts(b, "\n");
-        buf_add(b, line, remove_escapes(line, strcspn(line, "\r\n")));
+        for (const char *p = line; *p; p++) {
+            if (*p == '\x1b' && (p[1] == '[' || p[1] == 'O'))
+                p += 2 + strspn(p + 2, "0123456789;?");
+            else if (!is_control(*p) || *p == '\t') buf_add(b, p, 1);
+            if (!*p) break;
+        }
         fputs("             . ", stderr);
     }
     free(line);
@@ -4081,268 +4120,259 @@ static bool ask(const char *label, Buf *b) {
 // On a terminal: question in, answer in (or from the upstream model), correction out, until Ctrl-D.
 static void converse(Session *s) {
     Buf x = { 0 }, y_o = { 0 };
-    Reply r = { 0 };
     fprintf(stderr, "An empty line ends what you enter, Ctrl-D ends the conversation.%s\n",
-            s->has_upstream ? " An empty answer asks the upstream model." : "");
+            s->upstream.m ? " An empty answer asks the upstream model." : "");
     while (ask("question x   > ", &x)) {
         if (!x.n) continue;
         if (s->correcting && !ask("answer y_o   > ", &y_o)) break;
-        respond(s, contents(&x), contents(&y_o), &r);
-        if (r.asked) put_line(stderr, "answer y_o   = ", contents(&r.y_o));
-        if (!s->correcting) put_line(stdout, "", contents(&r.y));
-        else show_correction("correction   = ", "", contents(&r.y_o), contents(&r.y), r.reason);
+        respond(s, contents(&x), contents(&y_o));
+        if (s->asked) put_line(stderr, "answer y_o   = ", contents(&s->y_o));
+        if (s->correcting) show_correction("correction   = ", s);
+        else put_line(stdout, "", contents(&s->y));
         fflush(stdout);
     }
     fputc('\n', stderr);
-    FREE(x.s, y_o.s, r.y_o.s, r.y.s);
+    FREE(x.s, y_o.s);
 }
 
-// --question, and for `correct` --answer: the text alone on stdout, or with --diff the diff and the verdict.
+// --question, and for `correct` --answer: the text alone, or with --diff the diff and the verdict.
 static void reply_once(Session *s, const Options *o) {
-    Reply r = { 0 };
-    respond(s, text(o->question), text(s->correcting ? o->answer : ""), &r);
-    if (r.asked) put_line(stderr, "answer y_o   = ", contents(&r.y_o));
-    if (s->correcting && o->diff) {
-        show_correction("", "", contents(&r.y_o), contents(&r.y), r.reason);
-    } else {
-        put_result(contents(&r.y));
-        if (r.reason && s->correcting) show_verdict(stderr, contents(&r.y_o), contents(&r.y), r.reason);
-        else if (r.reason) fprintf(stderr, "aligner: %s\n", r.reason);
-    }
-    FREE(r.y_o.s, r.y.s);
+    respond(s, text(o->question), text(s->correcting ? o->answer : ""));
+    if (s->asked) put_line(stderr, "answer y_o   = ", contents(&s->y_o));
+    if (o->diff) show_correction("", s);
+    else put_result(contents(&s->y));
+    if (s->reason && !o->diff) fprintf(stderr, "aligner: %s\n", s->reason);
+}
+
+// Frees what a command's session holds; what it does not use is 0.
+static void session_free(Session *s) {
+    generator_free(&s->g);
+    generator_free(&s->upstream);
+    model_free(&s->m);
+    model_free(&s->pi);
+    FREE(s->y_o.s, s->y.s);
 }
 
 // `answer` and `correct`: one question, a conversation, or a filter.
 static void run_generate(const Options *o) {
-    Session s = { .correcting = is(o->word[0], "correct"), .has_upstream = o->upstream };
+    Session s = { .correcting = is(o->word[0], "correct") };
     const char *path = need_word(o, 1, "a model");
-    Model m, pi = { 0 };
-    if (o->question && s.correcting && !o->answer) usage_error("--question needs --answer here");
-    model_load(&m, path);
-    template_of(&m, true);
-    CHECK(!is(m.objective, "reward"), "%s is a reward model; `build/lab score` uses it", path);
-    CHECK(!s.correcting || !can_answer(&m), "%s was trained as %s: it answers; use `answer`", path, m.objective);
-    CHECK(s.correcting || !can_correct(&m), "%s is an Aligner: it corrects answers; use `correct`", path);
-    generator_init(&s.g, &m, o->how);
-    if (o->upstream) {
-        model_load(&pi, o->upstream);
-        CHECK(!can_correct(&pi) && pi.template, "%s: a model that answers was expected", o->upstream);
-        generator_init(&s.upstream, &pi, o->how);
-    }
     const bool talks = !o->question && o->n_words < 3 && isatty(0) && isatty(1);
     const double start = seconds();
+    if (o->question && (o->n_words > 2 || (s.correcting && !o->answer)))
+        usage_error("--question needs --answer for `correct`, and no file");
+    load_for(s.correcting, &s.m, path);
+    generator_init(&s.g, &s.m, o->how);
+    if (o->upstream) {
+        load_for(false, &s.pi, o->upstream);
+        generator_init(&s.upstream, &s.pi, o->how);
+    }
     if (o->question) reply_once(&s, o);
     else if (talks) converse(&s);
     else filter(&s, o);
     if (!o->train.quiet && !talks && !o->question)
-        fprintf(stderr, "%ld tokens, %ld of them copied from the draft, in %ld passes, %.1f s\n", s.g.tokens,
-                s.g.copied, s.g.passes, seconds() - start);
-    generator_free(&s.g);
-    generator_free(&s.upstream);
-    model_free(&m);
-    model_free(&pi);
+        fprintf(stderr, "%ld tokens, %ld of them copied from the draft, in %ld passes, %.1f s\n",
+                s.g.tokens, s.g.copied, s.g.passes, seconds() - start);
+    session_free(&s);
 }
 
-// Corrects the rows of a file that can be used, counts them against the gold corrections, and builds the
-// rows whose loss `eval` reports: the same ones.
-static void eval_file(Generator *g, const char *path, Rows *rows, Tally *total) {
-    const Model *m = g->m;
-    const bool answers = can_answer(m);
-    Objects in;
-    Triple t;
-    Buf y_c = { 0 };
-    objects_open(&in, path);
-    for (enum Status s; (s = next_row(&in, answers ? NEED_X | NEED_Y_O : NEED_X | NEED_Y_O | NEED_Y_C, &t)); ) {
-        Row row = s == ROW_GOOD ? answers ? sft(m, t) : aligner(m, t) : (Row){ 0 };
-        const bool fits = row.n - 1 <= m->c.context;
-        if (s == ROW_BAD || !fits) {
-            skip_row(&in, fits ? in.reason : "longer than the model's context");
-            free(row.ids);
-            continue;
-        }
-        rows_add(rows, row);
-        if (answers) continue;
-        correct(g, t.x, t.y_o, &y_c);
-        tally(total, m->tokenizer, t.y_o, t.y_c, contents(&y_c));
-    }
-    objects_close(&in);
-    free(y_c.s);
-}
-
-// `eval`: the loss a target token; for an Aligner also what it does, decoding as `correct` does.
+// `eval`: the loss a target token; for an Aligner also what it does, decoding as `correct` does. A
+// row should be copied if its gold correction equals its answer, otherwise it should be corrected.
+// So an Aligner can fail in three ways: it changes what was good, it misses what was bad, or it
+// corrects it wrongly. [0] counts the rows to correct, [1] those to copy.
 static void run_eval(const Options *o) {
-    Model m;
-    Generator g;
+    Session s = { .correcting = true };
     Batch unit;
-    Rows rows = { 0 }, none = { 0 };
-    Tally t = { 0 };
-    long targets = 0;
+    Rows rows = { 0 };
+    long n[2] = { 0 }, exact[2] = { 0 }, missed = 0, targets = 0;
     if (!o->train.n_data) usage_error("`eval` needs --data");
-    model_load(&m, need_word(o, 1, "a model"));
-    CHECK(!is(m.objective, "reward"), "%s is a reward model; `build/lab score` uses it", o->word[1]);
-    generator_init(&g, &m, o->how);
-    for (int i = 0; i < o->train.n_data; i++) eval_file(&g, o->train.data[i], &rows, &t);
-    CHECK(rows.n, "no rows to evaluate in %s", o->train.data[0]);
-    for (size_t i = 0; i < rows.n; i++) targets += rows.row[i].n - rows.row[i].n_condition;
-    const int T = unit_size(&rows, &none);
-    batch_alloc(&unit, T, T);
-    acts_reserve(&m, T, T, T, true);
-    const double loss = mean_loss(&m, &rows, &unit), degree = t.degree / (double)rows.n;
-    const long wrong = t.correct - t.right - t.missed;
-    if (o->json) {
-        printf("{\"rows\": %zu, \"target_tokens\": %ld, \"loss\": %.6f, \"copy\": {\"rows\": %ld, \"exact\": "
-               "%ld}, \"correct\": {\"rows\": %ld, \"exact\": %ld, \"missed\": %ld, \"wrong\": %ld}, \"degree\": "
-               "%.4f}\n", rows.n, targets, loss, t.copy, t.exact, t.correct, t.right, t.missed, wrong, degree);
-    } else {
-        printf("%zu rows, %ld target tokens: loss %.4f a token, perplexity %.3f\n", rows.n, targets, loss, exp(loss));
-        if (t.copy + t.correct)
-            printf("to copy: %5ld rows, %6.2f %% exact;  to correct: %5ld rows, %6.2f %% exact, %6.2f %% wrong, "
-                   "%6.2f %% missed;  D_L %.3f\n", t.copy, percent(t.exact, t.copy), t.correct,
-                   percent(t.right, t.correct), percent(wrong, t.correct), percent(t.missed, t.correct), degree);
+    model_load(&s.m, need_word(o, 1, "a model"));
+    const bool answers = can_answer(&s.m);
+    CHECK(!is(s.m.objective, "reward"), "%s: a reward model; build/lab score uses it", o->word[1]);
+    generator_init(&s.g, &s.m, o->how);
+    for (int i = 0; i < o->train.n_data; i++) {
+        Objects in;
+        Triple t;
+        Row row;
+        objects_open(&in, o->train.data[i]);
+        while (next_usable_row(&in, &s.m, answers ? sft : aligner, &t, &row)) {
+            rows_add(&rows, row);
+            targets += row.n - row.n_condition;
+            if (answers) continue;
+            const bool copy = same(t.y_o, t.y_c);
+            respond(&s, t.x, t.y_o);
+            n[copy]++;
+            exact[copy] += same(contents(&s.y), t.y_c);
+            missed += !copy && s.copied;
+        }
+        objects_close(&in);
     }
+    CHECK(rows.n, "no rows to evaluate in %s", o->train.data[0]);
+    const int T = unit_size(&rows, &rows);
+    batch_alloc(&unit, T, T);
+    acts_reserve(&s.m, T, T, T, true);
+    const double loss = mean_loss(&s.m, &rows, &unit);
+    const long wrong = n[0] - exact[0] - missed;
+    if (o->json)
+        printf("{\"rows\": %zu, \"target_tokens\": %ld, \"loss\": %.6f, \"copy\": {\"rows\": %ld, "
+               "\"exact\": %ld}, \"correct\": {\"rows\": %ld, \"exact\": %ld, \"missed\": %ld, "
+               "\"wrong\": %ld}}\n", rows.n, targets, loss, n[1], exact[1], n[0], exact[0], missed,
+               wrong);
+    else
+        printf("%zu rows, %ld target tokens: loss %.4f a token, perplexity %.3f\n", rows.n, targets,
+               loss, exp(loss));
+    if (!o->json && !answers)
+        printf("to copy: %5ld rows, %6.2f %% exact;  to correct: %5ld rows, %6.2f %% exact, "
+               "%6.2f %% wrong, %6.2f %% missed\n", n[1], percent(exact[1], n[1]), n[0],
+               percent(exact[0], n[0]), percent(wrong, n[0]), percent(missed, n[0]));
     batch_free(&unit);
     rows_free(&rows);
-    generator_free(&g);
-    model_free(&m);
+    session_free(&s);
 }
 
-// `sample`: no prompt, the text goes on. It works for any model that model_load() reads.
+// `sample`: no prompt, the text goes on. It works for any model that model_load() reads. Prints the
+// text and what follows it, 256 tokens if --max-tokens does not say otherwise.
 static void run_sample(const Options *o) {
-    Model m;
-    Generator g;
-    Ids prompt = { 0 }, out = { 0 };
-    Decoding how = o->how;
-    if (!how.max_tokens) how.max_tokens = 256;
-    model_load(&m, need_word(o, 1, "a model"));
-    ids_add(&prompt, BOS);
-    encode(m.tokenizer, text(o->text ? o->text : ""), &prompt);
-    CHECK(prompt.n <= m.c.context, "the text has %d tokens, the model's context is %d", prompt.n, m.c.context);
-    generator_init(&g, &m, how);
-    generate(&g, &prompt, NULL, 0, &out);
-    for (int i = 0; i < out.n; i++) ids_add(&prompt, out.a[i]);
-    Buf all = decode_all(m.tokenizer, prompt.a, prompt.n);
-    put_result(contents(&all));
-    FREE(all.s, prompt.a, out.a);
-    generator_free(&g);
-    model_free(&m);
+    Session s = { 0 };
+    Ids ids = { 0 }, out = { 0 };
+    model_load(&s.m, need_word(o, 1, "a model"));
+    ids_add(&ids, BOS);
+    encode(s.m.tokenizer, text(o->text ? o->text : ""), &ids);
+    CHECK(ids.n <= s.m.c.context, "the text has %d tokens, the model's context is %d", ids.n,
+          s.m.c.context);
+    generator_init(&s.g, &s.m, o->how);
+    if (!s.g.how.max_tokens) s.g.how.max_tokens = 256;
+    generate(&s.g, &ids, NULL, 0, &out);
+    for (int i = 0; i < out.n; i++) ids_add(&ids, out.a[i]);
+    s.y = decode_all(s.m.tokenizer, ids.a, ids.n);
+    put_result(contents(&s.y));
+    FREE(ids.a, out.a);
+    session_free(&s);
 }
 
-// `tokens`: a text as the model sees it, or a row with the border between condition and target.
+// `tokens`: a text as the model sees it, or a row with the border between condition and target: id,
+// piece as a JSON string and, for a row, its half, with tabs between them. The row is the one that
+// training makes of what is given: with a correction the Aligner's, with an answer the warm-up's
+// (or for a model that answers SFT's).
 static void run_tokens(const Options *o) {
     Model m = { 0 };
-    const char *path = need_word(o, 1, "a model or a tokenizer.bin");
-    const size_t n = strlen(path);
+    Ids ids = { 0 };
+    const char *path = need_word(o, 1, "a model or a tokenizer.bin"), *end = strrchr(path, '.');
     if (!o->question == !o->text) usage_error("`tokens` needs either --text or --question");
-    if (n > 4 && is(path + n - 4, ".bin")) m.tokenizer = tokenizer_load(path);
+    if (end && is(end, ".bin")) m.tokenizer = tokenizer_load(path);
     else model_load(&m, path);
-    Row r = { 0 };
+    if (!m.template) set_template(&m, o->train.prompt ? o->train.prompt : "default");
+    ids_add(&ids, BOS);
+    encode(m.tokenizer, text(o->text ? o->text : ""), &ids);
+    Row r = { ids.a, 0, ids.n };
     if (o->question) {
-        if (!m.template) set_template(&m, o->train.prompt ? o->train.prompt : "default");
-        Triple t = { text(o->question), text(o->answer ? o->answer : ""), text(o->correction ? o->correction : "") };
-        r = o->correction ? aligner(&m, t) : o->answer && !can_answer(&m) ? warmup(&m, t) : sft(&m, t);
-    } else {
-        Ids ids = { 0 };
-        ids_add(&ids, BOS);
-        encode(m.tokenizer, text(o->text), &ids);
-        r = (Row){ ids.a, 0, ids.n };
+        const char *y_o = o->answer ? o->answer : "", *y_c = o->correction ? o->correction : "";
+        Triple t = { text(o->question), text(y_o), text(y_c) };
+        bool answers = !o->answer || can_answer(&m);
+        r = o->correction ? aligner(&m, t) : answers ? sft(&m, t) : warmup(&m, t);
+        free(ids.a);
     }
     for (int i = 0; i < r.n; i++) {
         Buf piece = { 0 };
         json_put(&piece, m.tokenizer->piece[r.ids[i]]);
-        printf("%d\t%s%s\n", r.ids[i], piece.s, o->text ? "" : i < r.n_condition ? "\tcondition" : "\ttarget");
+        printf("%d\t%s%s\n", r.ids[i], piece.s,
+               o->text ? "" : i < r.n_condition ? "\tcondition" : "\ttarget");
         free(piece.s);
     }
     free(r.ids);
     model_free(&m);
 }
 
-// `info`: what is in a model file.
+// `info`: what is in a model file: its shape, its size, what made it, and the prompt that it was
+// trained with.
 static void run_info(const Options *o) {
     Model m;
     model_load(&m, need_word(o, 1, "a model"));
     const Config *c = &m.c;
-    printf("dim %d, layers %d, heads %d, key/value heads %d, hidden %d, context %d, vocabulary %d, head %s\n",
-           c->C, c->L, c->H, c->H_kv, c->F, c->context, c->V, c->tied ? "tied" : "untied");
-    printf("%zu parameters in %zu tensors, %.1f MB as f32\n", m.n_params, m.n_tensors, (double)m.n_params * 4e-6);
+    printf("dim %d, layers %d, heads %d, key/value heads %d, hidden %d, context %d, vocabulary %d, "
+           "head %s\n%zu parameters in %zu tensors, %.1f MB as f32\n", c->C, c->L, c->H, c->H_kv,
+           c->F, c->context, c->V, c->tied ? "tied" : "untied", m.n_params, m.n_tensors,
+           (double)m.n_params * 4e-6);
     if (*m.objective) {
         printf("trained as ");
         put_plain(stdout, text(m.objective));
         printf(", %ld steps; keep %g\n", m.step, m.keep);
     }
-    if (m.template) {
-        put_line(stdout, "prompt: ", text(m.template));
-        put_line(stdout, "prompt without answer: ", text(m.template_sft));
-    }
+    if (m.template) put_line(stdout, "prompt: ", text(m.template));
+    if (m.template) put_line(stdout, "prompt without answer: ", text(m.template_sft));
     model_free(&m);
 }
 
 /* ------------------------------------------------------------------------------------------------
-   Options.  One table says what there is and which command takes it; tests/lab.c adds a second one. */
+   Options.  One table says what there is and which command takes it; tests/lab.c adds a second
+   one. Each option is stored where p points, so nothing but the table knows all of them. */
 
 static const char VERSION[] = "aligner.c 2.0 (arXiv 2402.02416, PDF of January 2025)";
 
+// p points to: int, int, long, double, and const char * for the others (INPUTS: --data's list).
+// commands: the names of those that take it, or NULL: all. help: what it is, or its default.
 enum Kind { FLAG, INT, LONG, REAL, STRING, INPUT, OUTPUT, INPUTS };
 typedef struct { const char *name; enum Kind kind; void *p; const char *commands, *help; } Option;
 
+#define T(member) &options.train.member
+#define HOW(member) &options.how.member
 #define GENERATES "answer correct sample"
 static const Option OPTION[] = {
-    { "--data", INPUTS, NULL, "tokenizer train eval", "rows as JSON or JSONL; - is standard input" },
-    { "--out", OUTPUT, &options.train.out, "tokenizer train", "the file to write" },
-    { "--prompt", STRING, &options.train.prompt, "tokenizer train tokens",
+    { "--data", INPUTS, T(data), "tokenizer train eval", "rows, JSONL; - is standard input" },
+    { "--out", OUTPUT, T(out), "tokenizer train", "the file to write" },
+    { "--prompt", STRING, T(prompt), "tokenizer train tokens",
       "default, v1, v2, paper, short, or a text with {question} and {answer}" },
     { "--vocab", INT, &options.vocab, "tokenizer", "pieces, at most" },
-    { "--init", INPUT, &options.train.init, "train", "the model to begin with" },
-    { "--tokenizer", INPUT, &options.train.tokenizer, "train", "for a model from scratch, with a shape:" },
-    { "--dim", INT, &options.train.dim, "train", "128" },
-    { "--layers", INT, &options.train.layers, "train", "3" },
-    { "--heads", INT, &options.train.heads, "train", "8" },
-    { "--kv-heads", INT, &options.train.kv_heads, "train", "as many as heads" },
-    { "--hidden", INT, &options.train.hidden, "train", "11/4 of dim" },
-    { "--context", INT, &options.train.context, "train", "the longest row, 256" },
-    { "--tied", FLAG, &options.train.tied, "train", "the head is the embedding matrix" },
-    { "--steps", LONG, &options.train.steps, "train", "or:" },
-    { "--epochs", LONG, &options.train.epochs, "train", "each row once an epoch" },
-    { "--batch", LONG, &options.train.batch, "train", "rows a step, 16, or:" },
-    { "--tokens", LONG, &options.train.tokens, "train", "tokens a step" },
-    { "--lr", REAL, &options.train.lr, "train", "the learning rate at its peak, 1e-3" },
-    { "--lr-warmup", REAL, &options.train.lr_warmup, "train", "share of the steps before the peak, 0.03" },
-    { "--weight-decay", REAL, &options.train.weight_decay, "train", "0" },
-    { "--clip", REAL, &options.train.clip, "train", "the largest norm of a gradient, 1" },
-    { "--adam-eps", REAL, &options.train.adam_eps, "train",
-      "1e-8; a larger one keeps the embeddings of rare tokens in place" },
-    { "--muon", REAL, &options.train.muon, "train", "Muon for the layers' matrices, at X times the rate" },
-    { "--ema", REAL, &options.train.ema, "train",
-      "saves the mean of the weights over about the last 1 / (1 - X) steps" },
-    { "--grow-below", REAL, &options.train.grow_below, "train",
+    { "--init", INPUT, T(init), "train", "the model to begin with" },
+    { "--tokenizer", INPUT, T(tokenizer), "train", "for a model from scratch, with a shape:" },
+    { "--dim", INT, T(dim), "train", "128" },
+    { "--layers", INT, T(layers), "train", "3" },
+    { "--heads", INT, T(heads), "train", "8" },
+    { "--kv-heads", INT, T(kv_heads), "train", "as many as heads" },
+    { "--hidden", INT, T(hidden), "train", "11/4 of dim" },
+    { "--context", INT, T(context), "train", "the longest row, 256" },
+    { "--tied", FLAG, T(tied), "train", "the head is the embedding matrix" },
+    { "--steps", LONG, T(steps), "train", "or:" },
+    { "--epochs", LONG, T(epochs), "train", "each row once an epoch" },
+    { "--batch", LONG, T(batch), "train", "rows a step, 16, or:" },
+    { "--tokens", LONG, T(tokens), "train", "tokens a step" },
+    { "--lr", REAL, T(lr), "train", "the learning rate at its peak, 1e-3" },
+    { "--lr-warmup", REAL, T(lr_warmup), "train", "share of the steps before the peak, 0.03" },
+    { "--weight-decay", REAL, T(weight_decay), "train", "0" },
+    { "--clip", REAL, T(clip), "train", "the largest norm of a gradient, 1" },
+    { "--adam-eps", REAL, T(adam_eps), "train", "1e-8; 1e-4 leaves rare tokens' embeddings alone" },
+    { "--muon", REAL, T(muon), "train", "Muon for the layers' matrices, at X times the rate" },
+    { "--ema", REAL, T(ema), "train", "saves the mean weights of the last 1 / (1 - X) steps" },
+    { "--grow-below", REAL, T(grow_below), "train",
       "short rows first: targets double in length when the running loss falls below X" },
-    { "--valid", INPUT, &options.train.valid, "train", "rows to validate on" },
-    { "--log", OUTPUT, &options.train.log, "train", "a CSV line for each step" },
-    { "--save-every", LONG, &options.train.save_every, "train", "steps between checkpoints" },
-    { "--resume", FLAG, &options.train.resume, "train", "continue from the last one (same command; --threads,\n"
+    { "--valid", INPUT, T(valid), "train", "rows to validate on" },
+    { "--log", OUTPUT, T(log), "train", "a CSV line for each step" },
+    { "--save-every", LONG, T(save_every), "train", "steps between checkpoints" },
+    { "--resume", FLAG, T(resume), "train", "continue from the last one (same command; --threads,\n"
       "        --steps, --save-every, --log, --valid, --keep and --quiet may differ)" },
-    { "--seed", LONG, &options.train.seed, "train " GENERATES, "1" },
-    { "--keep", REAL, &options.how.keep, "train answer correct eval",
+    { "--seed", LONG, T(seed), "train " GENERATES, "1" },
+    { "--keep", REAL, HOW(keep), "train correct eval",
       "y_o stays unless y_c is e^X times as likely; train puts it into the file" },
-    { "--temperature", REAL, &options.how.temperature, GENERATES, "0: greedy" },
-    { "--top-k", INT, &options.how.top_k, GENERATES, "of the likeliest tokens" },
-    { "--top-p", REAL, &options.how.top_p, GENERATES, "1" },
-    { "--frequency-penalty", REAL, &options.how.frequency_penalty, GENERATES, "0" },
-    { "--max-tokens", INT, &options.how.max_tokens, GENERATES, "new tokens" },
-    { "--no-draft", FLAG, &options.how.no_draft, "correct", "decode without y_o as a draft" },
-    { "--upstream", INPUT, &options.upstream, "correct", "the model that answers if an answer is empty" },
+    { "--temperature", REAL, HOW(temperature), GENERATES, "0: greedy" },
+    { "--top-k", INT, HOW(top_k), GENERATES, "of the likeliest tokens" },
+    { "--top-p", REAL, HOW(top_p), GENERATES, "1" },
+    { "--frequency-penalty", REAL, HOW(frequency_penalty), GENERATES, "0" },
+    { "--max-tokens", INT, HOW(max_tokens), GENERATES, "new tokens" },
+    { "--no-draft", FLAG, HOW(no_draft), "correct", "decode without y_o as a draft" },
+    { "--upstream", INPUT, &options.upstream, "correct", "answers where an answer is empty" },
     { "--diff", FLAG, &options.diff, "correct", "show what changed" },
-    { "--strict", FLAG, &options.strict, "answer correct", "stop at the first row that cannot be used" },
-    { "--question", STRING, &options.question, "answer correct tokens", "one question instead of a file" },
+    { "--strict", FLAG, &options.strict, "answer correct", "stop at the first bad row" },
+    { "--question", STRING, &options.question, "answer correct tokens", "one, instead of a file" },
     { "--answer", STRING, &options.answer, "correct tokens", "its answer" },
     { "--correction", STRING, &options.correction, "tokens", "its correction" },
     { "--text", STRING, &options.text, "sample tokens", "a text" },
     { "--json", FLAG, &options.json, "eval", "the result as JSON" },
     { "--threads", INT, &options.threads, NULL, "all there are" },
-    { "--quiet", FLAG, &options.train.quiet, NULL, "no progress" },
+    { "--quiet", FLAG, T(quiet), NULL, "no progress" },
     { NULL, FLAG, NULL, NULL, NULL } };
 
-// words: how many it takes, itself included; first_file: the first of them that is a file. A command takes
-// the options of the command named by `like`, too.
+// words: how many it takes, itself included; first_file: the first of them that is a file. A
+// command takes the options of the command named by `like`, too.
 typedef struct {
     const char *name, *like;
     int words, first_file;
@@ -4350,18 +4380,14 @@ typedef struct {
     const char *help;
 } Command;
 
-static bool word_in(const char *words, const char *name) {
-    size_t n = strlen(name);
-    for (const char *p = words; (p = strstr(p, name)); p += n)
-        if ((p == words || p[-1] == ' ') && (p[n] == ' ' || !p[n])) return true;
-    return false;
-}
-
+// No command's name is a part of another's, so strstr() finds whole words.
 static bool takes(const Command *c, const Option *o) {
-    return !o->commands || word_in(o->commands, c->name) || (c->like && word_in(o->commands, c->like));
+    return !o->commands || strstr(o->commands, c->name) ||
+           (c->like && strstr(o->commands, c->like));
 }
 
-// What there is: all commands, or one command and its options.
+// Prints what there is: all commands, or the command called name and its options. table is a list
+// of option tables up to a NULL; a table ends with an option without name.
 static void show_help(const Command *command, const Option *const *table, const char *name) {
     static const char *const VALUE[] = { "", " N", " N", " X", " S", " FILE", " FILE", " FILE..." };
     printf("aligner.c: train and use a small Aligner (arXiv 2402.02416)\n");
@@ -4372,148 +4398,155 @@ static void show_help(const Command *command, const Option *const *table, const 
             for (const Option *o = *t; o->name; o++)
                 if (takes(c, o)) printf("    %s%s  %s\n", o->name, VALUE[o->kind], o->help);
     }
-    if (!name) printf("COMMAND --help lists its options. Exit 0: done. 1: bad input or a failed run. 2: bad usage.\n");
+    if (!name) printf("COMMAND --help lists its options. Exit 1: bad input, 2: usage.\n");
     flush_results();
 }
 
-static int name_distance(const char *a, const char *b) {
-    Ids x = { 0 }, y = { 0 };
-    for (; *a; a++) ids_add(&x, *a);
-    for (; *b; b++) ids_add(&y, *b);
-    int distance = levenshtein(&x, &y);
-    FREE(x.a, y.a);
-    return distance;
+// 0 for equal names; otherwise less than 0 by the letters that are neither in the beginning nor in
+// the end that the two share. A letter too many, too few or wrong costs one or two.
+static int likeness(const char *a, const char *b) {
+    int n = (int)strlen(a), m = (int)strlen(b), begin = 0, end = 0;
+    while (begin < least(n, m) && a[begin] == b[begin]) begin++;
+    while (begin + end < least(n, m) && a[n - 1 - end] == b[m - 1 - end]) end++;
+    return 2 * (begin + end) - n - m;
 }
 
-// The option called name (of n bytes) that this command takes. An option that would have no effect is a
-// mistake, and so is one that does not exist: the nearest name is offered.
-static const Option *find_option(const Option *const *table, const Command *c, const char *name, size_t n) {
-    const Option *nearest = NULL;
-    Buf asked = { 0 };
-    buf_add(&asked, name, n);
+// An option that would have no effect is a mistake, and so is one that does not exist: the nearest
+// name is offered.
+static const Option *find_option(const Option *const *table, const Command *c, const char *name) {
+    const Option *best = NULL;
+    int most = INT_MIN;
     for (; *table; table++)
         for (const Option *o = *table; o->name; o++) {
-            if (!takes(c, o)) continue;
-            if (is(o->name, asked.s)) {
-                free(asked.s);
-                return o;
-            }
-            if (!nearest || name_distance(o->name, asked.s) < name_distance(nearest->name, asked.s)) nearest = o;
+            if (!takes(c, o) || likeness(o->name, name) <= most) continue;
+            most = likeness(o->name, name);
+            best = o;
         }
-    usage_error("`%s` has no option %s; did you mean %s?", c->name, asked.s, nearest->name);
+    if (most < 0) usage_error("`%s` has no option %s; did you mean %s?", c->name, name, best->name);
+    return best;
 }
 
-// Stores the value s of an option. Numbers are checked before they are narrowed.
-static void parse_value(const Option *o, const char *s) {
+// The command of that name. As with options, a wrong name is met with the nearest one that exists.
+static const Command *find_command(const Command *c, const char *name) {
+    const Command *best = c;
+    for (; c->name; c++)
+        if (likeness(c->name, name) > likeness(best->name, name)) best = c;
+    if (!is(best->name, name))
+        usage_error("there is no command \"%s\"; did you mean %s?", name, best->name);
+    return best;
+}
+
+// The files that a run reads and writes. Writing can destroy what is read only if both are one
+// file, under whatever names: hard links, symbolic links and redirections count.
+typedef struct { const char *path; bool output, exists; struct stat s; } NamedFile;
+static NamedFile named_file[32];
+static int n_named_files;
+
+// Notes a file; fd: it is open already, otherwise -1.
+static void name_file(const char *path, bool output, int fd) {
+    NamedFile f = { .path = path, .output = output };
+    if (n_named_files == 32) usage_error("too many files");
+    f.exists = !(fd < 0 ? stat(path, &f.s) : fstat(fd, &f.s));
+    named_file[n_named_files++] = f;
+}
+
+// The one place that protects files, by device and inode: no file is both input and output, or two
+// outputs. And all outputs are tried before work begins.
+static void check_files(void) {
+    for (NamedFile *a = named_file; a < named_file + n_named_files; a++)
+        for (NamedFile *b = named_file; b < a; b++) {
+            bool one = is(a->path, b->path) || (a->exists && b->exists && same_file(&a->s, &b->s));
+            CHECK(!one || !(a->output || b->output), "%s and %s are one file: it is both input and "
+                  "output, or two outputs; name another", a->path, b->path);
+        }
+    for (int i = 2; i < n_named_files; i++)             // 0 and 1 are standard input and output
+        if (named_file[i].output) check_writable(named_file[i].path);
+}
+
+// Stores the value of an option. Numbers are checked before they are narrowed.
+static void set_option(const Option *o, const char *s) {
     char *end;
-    errno = 0;
     double x = strtod(s, &end);
-    bool number = !errno && end > s && !*end && isfinite(x) && x >= 0, whole = number && x <= 2e9 && x == floor(x);
-    if (o->kind == REAL && !number) usage_error("%s needs a number from 0 on, not \"%s\"", o->name, s);
-    if ((o->kind == INT || o->kind == LONG) && !whole)
-        usage_error("%s needs a whole number from 0 to 2000000000, not \"%s\"", o->name, s);
+    const bool number = o->kind < STRING, whole = o->kind < REAL;
+    if (number && (end == s || *end || !(x >= 0 && x <= 2e9) || (whole && x != floor(x))))
+        usage_error("%s needs a %snumber from 0 to 2e9, not \"%s\"", o->name,
+                    whole ? "whole " : "", s);
+    if (o->kind >= INPUT && !is(s, "-")) name_file(s, o->kind == OUTPUT, -1);
     if (o->kind == REAL) *(double *)o->p = x;
     else if (o->kind == LONG) *(long *)o->p = (long)x;
     else if (o->kind == INT) *(int *)o->p = (int)x;
-    else *(const char **)o->p = s;
+    else if (o->kind != INPUTS) *(const char **)o->p = s;
+    else if (options.train.n_data < 16) options.train.data[options.train.n_data++] = s;
+    else usage_error("%s takes at most 16 files", o->name);
 }
 
-// Files that the command line names, and whether they are written.
-static struct { const char *path; bool output; } named_file[32];
-static int n_named_files;
-
-static void name_file(const char *path, bool output) {
-    if (n_named_files == 32) usage_error("too many files");
-    named_file[n_named_files].path = path;
-    named_file[n_named_files++].output = output;
-}
-
-// The one place that protects files: tries every output before work begins, and refuses an input that is
-// also an output, the redirected standard output included.
-static void check_files(void) {
-    struct stat in, out;
-    for (int i = 0; i < n_named_files; i++) {
-        const char *path = named_file[i].path;
-        if (named_file[i].output) {
-            check_writable(path);
-            for (int j = 0; j < i; j++)
-                CHECK(!named_file[j].output || !is(path, named_file[j].path), "%s is named for two outputs", path);
-            continue;
-        }
-        if (is(path, "-") ? fstat(0, &in) : stat(path, &in)) continue;
-        CHECK(fstat(1, &out) || !same_file(&in, &out), "%s: is both input and output", path);
-        for (int j = 0; j < n_named_files; j++)
-            CHECK(!named_file[j].output || stat(named_file[j].path, &out) || !same_file(&in, &out), "%s: is both "
-                  "input and output (%s); name another file", path, named_file[j].path);
-    }
-}
-
-// Reads the options of command c from argv[1..]; words were found before.
-static void parse_options(const Option *const *table, const Command *c, int argc, char **argv) {
+// Reads words and options of command c from argv[1 ..], up to its NULL. --key=value is --key value.
+// Words may come before, between and after options; `--data F M` leaves the last one of its files
+// to a command that has no model yet. At the end, what two options say about one thing is settled.
+static void parse_options(const Option *const *table, const Command *c, char **argv) {
     TrainOptions *t = &options.train;
     options.n_words = 0;
-    for (int i = 1; i < argc; i++) {
-        const char *s = argv[i], *equals = strchr(s, '=');
-        if (*s != '-' || is(s, "-")) {
-            if (options.n_words == c->words) usage_error("`%s`: \"%s\" is one word too many", c->name, s);
-            if (options.n_words >= c->first_file) name_file(s, false);
-            options.word[options.n_words++] = s;
+    for (char **arg = argv + 1; *arg; arg++) {
+        if (**arg != '-' || is(*arg, "-")) {
+            if (options.n_words == c->words)
+                usage_error("`%s`: \"%s\" is one word too many", c->name, *arg);
+            if (options.n_words >= c->first_file && !is(*arg, "-")) name_file(*arg, false, -1);
+            options.word[options.n_words++] = *arg;
             continue;
         }
-        const Option *o = find_option(table, c, s, equals ? (size_t)(equals - s) : strlen(s));
-        const char *value = equals ? equals + 1 : i + 1 < argc ? argv[i + 1] : NULL;
+        char *value = strchr(*arg, '=');
+        if (value) *value++ = 0;
+        const Option *o = find_option(table, c, *arg);
         if (o->kind == FLAG) {
-            if (equals) usage_error("%s takes no value", o->name);
+            if (value) usage_error("%s takes no value", o->name);
             *(int *)o->p = 1;
             continue;
         }
+        if (!value) value = *++arg;
         if (!value) usage_error("%s needs a value", o->name);
-        i += !equals;
-        if (o->kind == INPUT || o->kind == OUTPUT) name_file(value, o->kind == OUTPUT);
-        if (o->kind != INPUTS) {
-            parse_value(o, value);
-            continue;
-        }
-        do {                                            // as many files as follow
-            if (t->n_data == 16) usage_error("--data takes at most 16 files");
-            name_file(value, false);
-            t->data[t->n_data++] = value;
-            value = i + 1 < argc ? argv[i + 1] : NULL;
-        } while (!equals && value && (*value != '-' || is(value, "-")) && ++i);
+        set_option(o, value);
+        for (; o->kind == INPUTS && arg[1] && (*arg[1] != '-' || is(arg[1], "-")); arg++)
+            set_option(o, arg[1]);                      // as many files as follow
     }
+    if (options.n_words == 1 && c->words == 2 && t->n_data > 1)         // --data F M
+        options.word[options.n_words++] = t->data[--t->n_data];
+    if (options.how.top_p > 1) usage_error("--top-p needs a number up to 1");
+    if (t->batch > 0 && t->tokens) usage_error("either --batch or --tokens was expected");
+    if (t->batch < 0) t->batch = 16;
     options.how.seed = (uint64_t)t->seed;
     t->keep = options.how.keep;
 }
 
 static const Command COMMAND[] = {
-    { "tokenizer", NULL, 1, 1, run_tokenizer, "learns a vocabulary: --data F... --vocab N --out tokenizer.bin" },
-    { "train", NULL, 2, 2, run_train, "sft|warmup|aligner --data F... --out M.gguf (--init M.gguf | --tokenizer F)" },
-    { "answer", NULL, 3, 1, run_generate, "M.gguf [F]: rows with question come back with answer" },
-    { "correct", NULL, 3, 1, run_generate, "M.gguf [F]: rows with question and answer, with correction and action" },
-    { "eval", NULL, 2, 1, run_eval, "M.gguf --data F...: the loss; what is copied and corrected against gold" },
-    { "sample", NULL, 2, 1, run_sample, "M.gguf --text S: continues a text" },
-    { "tokens", NULL, 2, 1, run_tokens, "M.gguf|tokenizer.bin --text S: the tokens of a text or row" },
-    { "info", NULL, 2, 1, run_info, "M.gguf: what is in a model file" },
+    { "tokenizer", NULL, 1, 1, run_tokenizer, "--data F... --vocab N --out F: learns its pieces" },
+    { "train", NULL, 2, 2, run_train, "sft|warmup|aligner --data F... --out M (--init M)" },
+    { "answer", NULL, 3, 1, run_generate, "M [F]: rows with question come back with answer" },
+    { "correct", NULL, 3, 1, run_generate, "M [F]: rows come back with correction and action" },
+    { "eval", NULL, 2, 1, run_eval, "M --data F...: the loss; corrections against gold" },
+    { "sample", NULL, 2, 1, run_sample, "M --text S: continues a text" },
+    { "tokens", NULL, 2, 1, run_tokens, "M --text S: the tokens of a text or row" },
+    { "info", NULL, 2, 1, run_info, "M: what is in a model file" },
     { NULL, NULL, 0, 0, NULL, NULL } };
 
-// Finds the command, reads its options, and runs it. tables and commands are lists up to a NULL.
+// Finds the command, reads its options, and runs it. commands is a list up to an entry without
+// name, tables one up to a NULL. A run of `train` also writes OUT.state, so that is looked at, too.
+// Streams that the caller has closed are replaced by /dev/null, opened for reading: a result that
+// cannot be written must fail, not vanish.
 static int run_command(const Command *command, const Option *const *tables, int argc, char **argv) {
     static Buf state;
-    for (int fd = 0; fd < 3; fd++)                      // or a file of ours would be number 0, 1 or 2
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_WRONLY : O_RDONLY) < 0) return 1;
+    for (int fd = 0; fd < 3; fd++)                      // or a file of ours would be 0, 1 or 2
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) < 0) return 1;
     for (int i = 1; i < argc; i++) {
-        bool help = is(argv[i], "--help") || is(argv[i], "-h");
-        if (!help && !is(argv[i], "--version")) continue;
-        if (help) show_help(command, tables, i > 1 ? argv[1] : NULL);
-        else puts(VERSION);
+        if (is(argv[i], "--version")) return puts(VERSION) < 0 || fflush(stdout);
+        if (!is(argv[i], "--help") && !is(argv[i], "-h")) continue;
+        show_help(command, tables, i > 1 ? argv[1] : NULL);
         return 0;
     }
     if (argc < 2) usage_error("no command");
-    const Command *c = command, *nearest = command;
-    for (; c->name && !is(argv[1], c->name); c++)
-        if (name_distance(c->name, argv[1]) < name_distance(nearest->name, argv[1])) nearest = c;
-    if (!c->name) usage_error("there is no command \"%s\"; did you mean %s?", argv[1], nearest->name);
-    parse_options(tables, c, argc, argv);
+    const Command *c = find_command(command, argv[1]);
+    name_file("standard input", false, 0);
+    name_file("standard output", true, 1);
+    parse_options(tables, c, argv);
 #ifdef _OPENMP
     if (options.threads > 1024) usage_error("--threads needs a number up to 1024");
     if (options.threads) omp_set_num_threads(options.threads);
@@ -4521,7 +4554,7 @@ static int run_command(const Command *command, const Option *const *tables, int 
     if (options.train.out && takes(c, &(Option){ .commands = "train" })) {
         buf_puts(&state, options.train.out);
         buf_puts(&state, ".state");
-        name_file(state.s, true);
+        name_file(state.s, true, -1);
     }
     check_files();
     c->run(&options);
@@ -4539,16 +4572,17 @@ int main(int argc, char **argv) {
 
    Copyright (c) 2026 the authors of aligner.c
 
-   Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
-   documentation files (the "Software"), to deal in the Software without restriction, including without limitation
-   the rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and
-   to permit persons to whom the Software is furnished to do so, subject to the following conditions:
+   Permission is hereby granted, free of charge, to any person obtaining a copy of this software
+   and associated documentation files (the "Software"), to deal in the Software without
+   restriction, including without limitation the rights to use, copy, modify, merge, publish,
+   distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the
+   Software is furnished to do so, subject to the following conditions:
 
-   The above copyright notice and this permission notice shall be included in all copies or substantial portions of
-   the Software.
+   The above copyright notice and this permission notice shall be included in all copies or
+   substantial portions of the Software.
 
-   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO
-   THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
-   AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF
-   CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS
-   IN THE SOFTWARE. */
+   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING
+   BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+   NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
+   DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+   OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE. */

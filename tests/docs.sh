@@ -1,5 +1,6 @@
 #!/bin/sh
-# docs.sh - what the pages in docs/ name must exist. Run from anywhere; closes with "docs: N passed, N failed", exit 1 where one failed.
+# docs.sh - what the pages in docs/ name must exist. Run from anywhere; closes with "docs: N passed,
+# N failed", exit 1 where one failed.
 #
 #   `name()`             a function (or macro) of aligner.c or of tests/
 #   tests/x.c, a link    a file; so is a bare name such as `train.sh` between backticks
@@ -7,7 +8,8 @@
 #   `./train.sh x`       an argument that train.sh takes
 #   `--option`           an option of aligner.c or of a program in tests/
 #
-# No heading stands twice in a page. A page in docs/results must be what tests/results.sh makes of its numbers.
+# No heading stands twice in a page. A page in docs/results must be what tests/results.sh makes of
+# its numbers.
 cd "$(dirname "$0")/.." || exit 1
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
@@ -19,7 +21,8 @@ result() {                              # result STATUS PAGE MESSAGE
     echo "docs.sh: $2: $3"
 }
 
-# A definition begins at the left margin: a type, the name, a parenthesis. Attributes would look like one.
+# A definition begins at the left margin: a type, the name, a parenthesis. Attributes would look
+# like one.
 sed 's/__attribute__((.*)) *//' aligner.c tests/*.c tests/*.h |
     sed -n -e 's/^#define \([A-Za-z_][A-Za-z0-9_]*\)(.*/\1/p' \
            -e 's/^[A-Za-z_][A-Za-z0-9_ *]*[ *]\([A-Za-z_][A-Za-z0-9_]*\)(.*/\1/p' | sort -u > "$tmp/functions"
