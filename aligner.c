@@ -3762,7 +3762,7 @@ static void show_diff(FILE *f, Text y_o, Text y_c, bool color) {
         }
         show_words(f, a + i0, i - i0, -1, color);
         show_words(f, b + j0, j - j0, +1, color);
-        show_words(f, b + j, j <= m, 0, color);
+        show_words(f, j == 1 && i > 1 ? a + i : b + j, j <= m, 0, color);
     }
     fputc('\n', f);
     FREE(a, b, lcs);
