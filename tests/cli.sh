@@ -53,7 +53,7 @@ END
 # --- usage: exit 2, one line, nothing on stdout
 run; ok "no command exits 2" [ $? = 2 ]; ok "... and points to --help" err '--help'
 ok "... and nothing on stdout" [ ! -s "$t/out" ]
-for help in --help -h; do code 0 $help; ok "$help prints the commands" out '^  correct M.gguf'; done
+for help in --help -h; do code 0 $help; ok "$help prints the commands" out '^ *correct +M '; done
 code 0 train sft --help; ok "a command's options" out '^    --muon X'; ok "... and no other's" [ "$(grep -c -e --diff "$t/out")" = 0 ]
 code 0 --version; ok "--version" out '^aligner.c [0-9]'
 usage frob; usage --frob; usage -x; usage info a b c; usage info; usage eval; usage answer; usage correct; usage tokens
@@ -98,7 +98,7 @@ code 1 train sft $tiny --heads 3 --data "$rows" --out "$t/x" --steps 1
 cp "$t/t.bin" "$t/old.gguf"; code 1 train sft $tiny --data "$rows" --out "$t/old.gguf" --steps 1 --resume --quiet
 ok "a file without its state is no run" err 'nothing to resume'
 mkdir "$t/folder"
-code 1 train sft $tiny $run_of --data "$rows" --out "$t/folder" --steps 1000000; ok "a folder" err 'a folder'
+code 1 train sft $tiny $run_of --data "$rows" --out "$t/folder" --steps 1000000; ok "a folder" err 'not a file'
 code 1 train sft $tiny $run_of --data "$rows" --out "$rows" --steps 1; ok "the input is kept" lines 4 "$rows"
 code 1 train sft $tiny $run_of --data "$rows" --out "$t/x" --log "$rows" --steps 1; ok "... and here" lines 4 "$rows"
 code 1 train sft $tiny $run_of --data "$rows" --out "$t/none/x" --steps 1000000
@@ -214,7 +214,7 @@ ok "eval: loss" out '^4 rows, [0-9]+ target tokens: loss [0-9.]+'
 ok "eval: rates" out '^to copy: +2 rows, 100.00 % exact; .*2 rows, 100.00 % exact'
 code 0 eval "$model" --data "$rows" --json
 n='[0-9.]+' counts="\"copy\": \{\"rows\": 2, \"exact\": 2\}, \"correct\": \{\"rows\": 2, \"exact\": 2, \"missed\": 0, \"wrong\": 0\}"
-ok "eval --json" out "^\{\"rows\": 4, \"target_tokens\": [0-9]+, \"loss\": $n, $counts, \"degree\": $n\}\$"
+ok "eval --json" out "^\{\"rows\": 4, \"target_tokens\": [0-9]+, \"loss\": $n, $counts\}\$"
 code 0 eval "$t/sft.gguf" --data "$rows" --json; ok "eval --json of an SFT model" out '^\{"rows": 4, .*\}$'
 code 1 eval "$model" --data "$t/empty"; ok "eval of no rows is refused" err "no rows"
 usage eval "$model"

@@ -573,26 +573,6 @@ static void the_diff(void) {
     FREE(a.s, b.s, s);
 }
 
-static void distances(void) {
-    static const struct { const char *a, *b; int distance;
-    } PAIR[] = { { "", "", 0 },
-                 { "abc", "", 3 },
-                 { "", "ab", 2 },
-                 { "kitten", "sitting", 3 },
-                 { "flaw", "lawn", 2 },
-                 { "abc", "abc", 0 },
-                 { "abcdef", "azced", 3 },
-                 { "sunday", "saturday", 3 } };
-    for (int i = 0; i < 8; i++) {
-        Ids a = { 0 }, b = { 0 };
-        for (const char *p = PAIR[i].a; *p; p++) ids_add(&a, *p);
-        for (const char *p = PAIR[i].b; *p; p++) ids_add(&b, *p);
-        OK(levenshtein(&a, &b) == PAIR[i].distance, "from %s to %s", PAIR[i].a, PAIR[i].b);
-        OK(levenshtein(&b, &a) == PAIR[i].distance, "from %s to %s", PAIR[i].b, PAIR[i].a);
-        FREE(a.a, b.a);
-    }
-}
-
 int main(void) {
     set_threads(1);
     cached_passes();
@@ -604,6 +584,5 @@ int main(void) {
     corrections();
     half_characters();
     the_diff();
-    distances();
     return done("generation");
 }
