@@ -25,7 +25,7 @@ CFLAGS  = $(BASE) $(WARN) $(NATIVE) $(OPENMP)
 # Tests take -O2: gcc 12 for aarch64 crashes on some of them at -O3. The kernels are tested as they
 # are compiled for the program.
 TESTING = $(subst -O3,-O2,$(BASE)) $(WARN) $(NATIVE) $(OPENMP) -Wno-unused-function -DALIGNER_NO_MAIN
-TESTS   = $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/world.c tests/fuzz.c tests/lab.c tests/bench_gguf.c,\
+TESTS   = $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/world.c tests/fuzz.c tests/lab.c,\
               $(wildcard tests/*.c)))
 LAB     = $(patsubst tests/lab.c,$(B)/lab,$(wildcard tests/lab.c))
 SANITIZE = -g -O1 -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
@@ -95,7 +95,7 @@ page:                                         ## build/page.html: the lecture an
 	@python3 docs/page.py $(B)
 
 docs:                                         ## pages and plots of the experiments from their numbers (docs/results)
-	@tests/results.sh
+	@tests/experiments.py docs
 
 clean:                                        ## removes build/
 	rm -rf build

@@ -1,22 +1,30 @@
 #!/bin/sh
-# run.sh - the copy-or-correct demo. Builds, and trains a tiny Aligner first where none is there yet.
+# run.sh - the copy-or-correct demo. It builds what is missing, and trains a tiny Aligner first if
+# there is none (about three minutes).
 #
-#   ./run.sh                       a conversation on a terminal; otherwise a fixed set of demonstrations
-#   ./run.sh "question" "answer"   corrects that one pair
+#   ./run.sh                        on a terminal a conversation, otherwise a dozen demonstrations
+#   ./run.sh "question" "answer"    corrects that one pair
 #
-# In conversation an empty answer asks the trained upstream model, so that the composed policy of Eq. (2) is seen at work.
+# In conversation an empty answer asks the weaker upstream model, so Eq. (2) is seen at work.
 set -eu
-cd "$(dirname "$0")"
-export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}"        # threads that wait soon give the processor back when others need it
-case $# in 0|2) ;; *) echo 'usage: ./run.sh ["question" "answer"]' >&2; exit 2 ;; esac
-models=build/models
-correct="build/aligner correct $models/aligner.gguf --keep 2.5"
+cd "$(dirname "$(readlink -f "$0")")"
+export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}"    # threads that wait give the processor back
+case $# in
+    0 | 2) ;;
+    *) echo 'usage: ./run.sh ["question" "answer"]' >&2; exit 2 ;;
+esac
 make --no-print-directory -s -j2 build/aligner build/world
-[ -f "$models/aligner.gguf" ] && [ -f build/exam/table.md ] || ./train.sh >&2
+for needed in models/aligner.gguf models/upstream-small.gguf data/demo.jsonl exam/table.md; do
+    [ -f "build/$needed" ] || { rm -f build/data/made; ./train.sh >&2; break; }
+done
+mu=build/models/aligner.gguf weak=build/models/upstream-small.gguf
+knows="A classroom toy: this Aligner knows some 400 facts, a few requests, notices and small talk; it leaves alone whatever else you ask."
 if [ $# = 2 ]; then
-    exec $correct --question "$1" --answer "$2" --diff --quiet
-elif [ -t 0 ] && [ -t 1 ]; then
-    exec $correct --upstream "$models/upstream.gguf"
-else
-    exec $correct build/data/demo.jsonl --diff --quiet
+    exec build/aligner correct $mu --question "$1" --answer "$2" --upstream $weak --diff --quiet
 fi
+echo "$knows"
+if [ -t 0 ] && [ -t 1 ]; then
+    exec build/aligner correct $mu --upstream $weak
+fi
+echo
+exec build/aligner correct $mu build/data/demo.jsonl --diff --quiet

@@ -33,13 +33,13 @@ for test in "$B"/tests/*; do
 done
 run one_line.sh tests/one_line.sh
 run docs.sh tests/docs.sh
+run exercises.sh tests/exercises.sh
 run cli.sh tests/cli.sh
-if command -v python3 > /dev/null; then
-    for script in tests/faults.py tests/kill.py; do
-        [ ! -f "$script" ] || run "${script##*/}" python3 "$script"
-    done
+if python3 -c 'import sys; assert sys.version_info >= (3, 9)' 2> /dev/null; then
+    run faults.py tests/faults.py
+    run kill.py tests/kill.py
 else
-    skipped="    no python3 for tests/faults.py and tests/kill.py"$'\n'
+    skipped="${skipped}    faults.py, kill.py: no python3 (3.9 or later)"$'\n'
 fi
 run "world selftest" "$B/world" selftest
 
