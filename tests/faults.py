@@ -20,6 +20,7 @@ import random
 import re
 import shutil
 import signal
+import stat
 import struct
 import subprocess
 import sys
@@ -519,6 +520,18 @@ def fault_07():
 SAME = "both input and output|two outputs"
 
 
+def outputs_that_are_no_files():
+    """A device, a pipe or a link to one is not replaced by a file: /dev/null stays what it is."""
+    os.mkfifo(path("pipe"))
+    os.symlink("/dev/null", path("null"))
+    for name in ("pipe", "null"):
+        refused(f"{FOUR} --out @{name}", "(?i)not a file|no file")
+        refused(f"tokenizer --data @rows.jsonl --vocab 300 --out @{name}", "(?i)not a file|no file")
+    ok("they are as they were", stat.S_ISFIFO(os.lstat(path("pipe")).st_mode) and
+       os.readlink(path("null")) == "/dev/null")
+    remove("pipe", "null", "y", "y.state")
+
+
 def fault_08():
     """No input is ever an output, under whatever name."""
     def kept(line, name, *patterns):
@@ -626,7 +639,8 @@ def fault_11():
     again("the rows in another order", line(), rows[::-1])
     again("another objective", line("warmup"))
     for option, value in {"--lr": "2e-3", "--muon": 0.4, "--ema": 0.8, "--grow-below": 0.25,
-                          "--batch": 2, "--seed": 2, "--prompt": "{question}|{answer}", "--clip": 0.5,
+                          "--batch": 2, "--seed": 2, "--clip": 0.5,
+                          "--prompt": "{question}|{answer}",
                           "--weight-decay": 0.1, "--adam-eps": 1e-6, "--lr-warmup": 0.5}.items():
         again(f"another {option}", line(options=dict(same, **{option: value})))
     for option in ("--muon", "--ema", "--grow-below"):
@@ -923,6 +937,14 @@ def fault_20():
     good("tokenizer --data - --vocab 330 --prompt short --out @y.bin --quiet", stdin=text)
     ok("tokenizer --data -", read("y.bin") == read("t.bin"))
     remove("y", "y.state", "y.bin")
+    m, t = read("m.gguf"), read("t.bin")
+    more = "--data @rows.jsonl --steps 1 --out @y"
+    for line, source in {
+            "info -": m, "correct - @rows.jsonl --quiet": m, "tokens - --text x": t,
+            "tokens - --text y": m, f"train sft --tokenizer - {TINY} {more}": t,
+            f"train aligner --init - {more}": m}.items():
+        good(line, stdin=source)
+    remove("y", "y.state")
 
 
 # --- rows 21 to 24
@@ -939,7 +961,7 @@ def fault_21():
         rows = [{"question": "q", "answer": part, "correction": "c"} for part in parts]
         write("d", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         vocab = {"1.5 MB of one word": 3000, "a word of one letter": 300}.get(what, 6000)
-        r = run(f"tokenizer --data @d --vocab {vocab} --out @y.bin --quiet", timeout=40)
+        r = run(f"tokenizer --data @d --vocab {vocab} --out @y.bin --quiet", timeout=300)
         ok(f"{what}: {r.cpu:.1f} s", r.code == 0 and (SANITIZED or r.cpu < 12), r.about())
     remove("d", "y.bin")
 
@@ -1425,8 +1447,8 @@ def one_line_array():
 
 
 TESTS = [f for name, f in sorted(globals().items()) if name.startswith("fault_")] + [
-    disk_full, disk_read_only, vanished_input, closed_pipe, slow_reader, long_stream,
-    one_line_array]
+    outputs_that_are_no_files, disk_full, disk_read_only, vanished_input, closed_pipe,
+    slow_reader, long_stream, one_line_array]
 
 
 def main():

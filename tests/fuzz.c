@@ -209,7 +209,11 @@ static void use_world(char *s)
     pool = (List){ 0 };
     memset(people_x, 0, sizeof people_x);
     memset(people_y, 0, sizeof people_y);
+    pairs = trained = (Set){ 0 };
     read_content(s);
+    dice = 1;
+    draws = MOST_DRAWS - 100000;        // far more than three rows of good content take
+    for (int i = 0; i < 3; i++) train_row();
 }
 
 static void prepare(void);
@@ -271,6 +275,15 @@ static void prepare(void)
     tiny_model(&m);
     model_save(&m, init);
     model_free(&m);
+
+    // fill() keeps its buffer. Here it gets all that its arena can hold, once and for good.
+    char *long_text = malloc(2 << 20);
+    memset(long_text, 'x', 2 << 20);
+    long_text[(2 << 20) - 1] = 0;
+    fill(long_text, "");
+    empty_arena();
+    real_free(long_text);
+    blocks.before = blocks.after = &blocks;
 }
 
 static void write_seed(const char *folder, char target, const char *name, Text content)

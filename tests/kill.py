@@ -16,6 +16,8 @@ import sys
 import tempfile
 import time
 
+sys.dont_write_bytecode = True
+
 import faults
 from faults import ok, path, read, remove, run, words
 

@@ -122,7 +122,7 @@ static List split(const char *s, const char *separator) {
    with the line it is in, so a teacher who adds a country or translates a sentence learns at
    once what is wrong. Texts are patterns: "the capital of $s is $v". */
 
-enum { MOST_SECTIONS = 128, MOST_KEYS = 32 };
+enum { MOST_SECTIONS = 128, MOST_KEYS = 32, MOST_DRAWS = 100000000 };
 
 typedef struct {
     const char *kind, *name;
@@ -214,7 +214,7 @@ static void add_fact(Facts *to, Section *s, const char *key, const char *t, long
     Fact f = { .of = s, .common = is_word(key, "common"), .exam = begins(key, "exam-") };
     f.subject = keep(part.a[0]);
     f.value = keep(tail.a[0]);
-    if (tail.n == 2) f.tempting = keep(part_of(tail.a[1], strlen(tail.a[1]) - 1));
+    if (tail.n == 2) f.tempting = keep(part_of(tail.a[1], strcspn(tail.a[1], ")")));
     if (to == &fact && !s->facts++) s->fact = (int)to->n;
     to->a = grow(to->a, sizeof *to->a, &to->cap, to->n + 1);
     to->a[to->n++] = f;
@@ -317,7 +317,16 @@ static void read_content(char *p) {
 
 static uint64_t dice;                   // the state of the only generator
 
-static int below(int n) { return (int)(random_u64(&dice) % (uint64_t)n); }
+static long draws;                      // for this row
+
+// Every draw comes through here. Many loops below draw until they like the result; if the content
+// cannot give it, they would never end.
+static int below(int n) {
+    CHECK(n > 0 && draws++ < MOST_DRAWS, "%s: a list is too short to draw a row from; give the "
+          "sections more entries", content);
+    return (int)(random_u64(&dice) % (uint64_t)n);
+}
+
 static bool chance(int percent) { return below(100) < percent; }
 static const char *pick(const List *l) { return l->a[below((int)l->n)]; }
 
@@ -1059,6 +1068,7 @@ static void make_file(const char *dir, const char *name, uint64_t seed, long n,
     CHECK(f, "cannot write %s: %s; name a folder that exists", path, strerror(errno));
     dice = seed;
     for (long i = 0; i < n; i++) {
+        draws = 0;
         WorldRow row = next();
         Buf line = { 0 };
         int h = 0;
