@@ -1,61 +1,101 @@
-# aligner.c: `make` builds the program, `make test` proves what can be proved offline; `make help` lists the rest.
+# aligner.c: `make` builds the program, `make test` proves what can be proved offline, `make help` lists
+# the rest.
 CC      = cc
-# No code here reads errno or floating-point exception flags; where they may be left out, loops with a comparison vectorize.
-# Neither option changes a result, as -ffast-math would.
-BASE    = -std=c11 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=off -Wall -Wextra -Wno-unknown-pragmas
-# Probes of the compiler: native vector units, and OpenMP (libgomp or libomp; on macOS `brew install libomp`). Both are optional.
-probe   = $(shell echo 'int main(void){return 0;}' | $(CC) -x c $(1) -o /dev/null - >/dev/null 2>&1 && echo '$(1)')
-NATIVE := $(call probe,-march=native)
-OPENMP := $(call probe,-fopenmp)
-CFLAGS  = $(BASE) $(NATIVE) $(OPENMP)
 B       = build
-TESTS   = $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/world.c tests/fuzz.c tests/bench_gguf.c,$(wildcard tests/*.c)))
-SANITIZE = -g -O1 -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
+SECONDS = 60
 
-all: $(B)/aligner $(B)/world
+# No code here reads errno or floating-point exception flags; without them loops with a comparison
+# vectorize. Neither option changes a result, as -ffast-math would.
+BASE    = -std=c11 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=off
+WARN    = -Wall -Wextra -Wno-unknown-pragmas
+
+# Both are optional: the processor's own vector unit, and OpenMP (libgomp or libomp; on macOS
+# `brew install libomp`). A probe runs what it built: a program can link and still not start.
+probe   = $(shell t=$$(mktemp) && printf '\043include <stdio.h>\n\043ifdef _OPENMP\n\043include <omp.h>\n\043endif\nint main(void) { return 0; }\n' | \
+              $(CC) -x c $(1) -o $$t - >/dev/null 2>&1 && $$t && echo '$(1)'; rm -f $$t)
+first   = $(if $(1),$(1),$(2))
+NATIVE := $(call first,$(call probe,-march=native),$(call probe,-mcpu=native))
+OPENMP := $(call probe,-fopenmp)
+ifeq ($(OPENMP)$(shell uname -s 2>/dev/null),Darwin)
+LIBOMP := $(shell brew --prefix libomp 2>/dev/null)
+OPENMP := $(if $(LIBOMP),$(call probe,-Xpreprocessor -fopenmp -I$(LIBOMP)/include -L$(LIBOMP)/lib -lomp))
+endif
+CFLAGS  = $(BASE) $(WARN) $(NATIVE) $(OPENMP)
+
+# Tests take -O2: gcc 12 for aarch64 crashes on some of them at -O3. The kernels are tested as they are
+# compiled for the program.
+TESTING = $(subst -O3,-O2,$(BASE)) $(WARN) $(NATIVE) $(OPENMP) -Wno-unused-function -DALIGNER_NO_MAIN
+TESTS   = $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/world.c tests/fuzz.c tests/lab.c,\
+              $(wildcard tests/*.c)))
+LAB     = $(patsubst tests/lab.c,$(B)/lab,$(wildcard tests/lab.c))
+SANITIZE = -g -O1 -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
+UNIT    = $(shell $(CC) $(NATIVE) -dM -E -x c /dev/null 2>/dev/null | grep -oE '__(AVX512F|AVX2|aarch64)__' | sort -r | \
+              sed -e 's/__aarch64__/NEON/' -e 's/__AVX512F__/AVX-512/' -e 's/__AVX2__/AVX2/' | grep -m 1 .)
+
+all: $(B)/aligner $(B)/world $(LAB)
 
 $(B)/aligner: aligner.c Makefile
 	@mkdir -p $(B)
+	@echo "$(CC): OpenMP $(if $(OPENMP),found,not found: one thread); vector unit $(call first,$(UNIT),none that is used)"
 	$(CC) $(CFLAGS) aligner.c -o $@ -lm
 
 $(B)/world: tests/world.c aligner.c Makefile
 	@mkdir -p $(B)
-	$(CC) -std=c11 -O2 -Wall -Wextra -Wno-unused-function -Wno-unknown-pragmas $(CHECKED) tests/world.c -o $@ -lm
+	$(CC) -std=c11 -O2 $(WARN) -Wno-unused-function $(CHECKED) tests/world.c -o $@ -lm
 
-$(B)/tests/%: tests/%.c $(wildcard tests/*.h) aligner.c Makefile
-	@mkdir -p $(B)/tests
-	$(CC) $(CFLAGS) -Wno-unused-function -DALIGNER_NO_MAIN $< -o $@ -lm
-
-$(B)/bench_gguf: tests/bench_gguf.c tests/test.h aligner.c Makefile
+$(B)/lab: tests/lab.c aligner.c Makefile
 	@mkdir -p $(B)
-	$(CC) $(CFLAGS) -Wno-unused-function -DALIGNER_NO_MAIN $< -o $@ -lm
+	$(CC) $(CFLAGS) -Wno-unused-function -DALIGNER_NO_MAIN tests/lab.c -o $@ -lm
 
-tests: $(B)/aligner $(B)/world $(TESTS)
+$(B)/tests/kernels%: TESTING = $(CFLAGS) -Wno-unused-function -DALIGNER_NO_MAIN
+$(B)/tests/lab_test: tests/lab.c
+$(B)/tests/%: tests/%.c $(wildcard tests/*.h) tests/kernels.c aligner.c Makefile
+	@mkdir -p $(B)/tests
+	$(CC) $(TESTING) $< -o $@ -lm
+
+tests: all $(TESTS)
 
 test:                                         ## all that can be proved offline; closes with "N passed, N failed"
 	@$(MAKE) --no-print-directory -j 2 tests
 	@B=$(B) tests/run.sh
 
+asan:                                         ## the tests under the address and undefined-behaviour sanitizers
+	@$(MAKE) --no-print-directory B=build/asan OPENMP= NATIVE="$(NATIVE) $(SANITIZE)" CHECKED="$(SANITIZE)" test
+
 portable:                                     ## builds without vector intrinsics and OpenMP, in build/portable
 	@$(MAKE) --no-print-directory B=build/portable NATIVE=-DSIMD=0 OPENMP= all
-
-asan:                                         ## the tests under the address and undefined-behaviour sanitizers
-	@$(MAKE) --no-print-directory B=build/asan OPENMP= NATIVE="$(NATIVE) $(SANITIZE) -DPROBE=1048576" CHECKED="$(SANITIZE)" test
-
-bench: $(B)/aligner $(B)/bench_gguf           ## speed beside its limits and, where installed, PyTorch and llama.cpp (5 min)
-	@B=$(B) tests/bench.sh
-
-scaling: $(B)/aligner                         ## step time and memory against context, width and rows a batch (2 min)
-	@B=$(B) tests/scaling.sh
 
 diff:                                         ## the one line between SFT and Aligner
 	@tests/one_line.sh
 
-docs:                                         ## pages and plots of the experiments from their numbers (docs/results)
-	@tests/results.sh
-
-loc:                                          ## lines of code and of comment, chapter by chapter
+loc:                                          ## lines of code and comment, and every budget beside its number
 	@tests/loc.sh
+
+bench: all                                    ## speed beside its limits, PyTorch and llama.cpp where installed (5 min)
+	@B=$(B) tests/bench.sh
+
+fuzz: $(B)/fuzz                               ## libFuzzer (clang) on all that is read, SECONDS=60 for each target
+	@tests/fuzz.sh $(SECONDS)
+
+$(B)/fuzz: tests/fuzz.c tests/world.c aligner.c Makefile
+	@mkdir -p $(B)
+	clang -std=c11 -g -O1 $(NATIVE) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -DLIBFUZZER \
+	    -Wno-unused-function tests/fuzz.c -o $@ -lm
+
+coverage:                                     ## which lines of aligner.c `make test` runs (gcc, gcov)
+	@rm -rf build/coverage
+	@$(MAKE) --no-print-directory CC=gcc B=build/coverage OPENMP= NATIVE="$(NATIVE) -O1 --coverage" test
+	@tests/coverage.py build/coverage
+
+lint:                                         ## clang-tidy and cppcheck; fails on a finding that is not explained
+	@tests/lint.sh
+
+page:                                         ## build/page.html: the lecture and the live Aligner, for a browser
+	@command -v python3 >/dev/null || { echo "page: python3 is not there; it puts the page together" >&2; exit 2; }
+	@python3 docs/page.py $(B)
+
+docs:                                         ## pages and plots of the experiments from their numbers (docs/results)
+	@tests/experiments.py docs
 
 clean:                                        ## removes build/
 	rm -rf build
@@ -63,4 +103,4 @@ clean:                                        ## removes build/
 help:                                         ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
 
-.PHONY: all tests test portable asan bench scaling diff docs loc clean help
+.PHONY: all tests test asan portable diff loc bench fuzz coverage lint page docs clean help

@@ -253,7 +253,7 @@ typedef struct {
 } LayerActs;
 
 typedef struct {
-    int T, n_out, longest;              // room: tokens, logits, tokens of one row
+    int T, n_out;                       // room: tokens, logits
     bool training;
     LayerActs *layer;                   // [L]
     float *picked, *last_norm, *r;      // [n_out][C], [n_out][C], [n_out]
@@ -3491,8 +3491,8 @@ static void batch_free(Batch *b) {
     *b = (Batch){ 0 };
 }
 
-// The longest row of r, and its shortest target, in tokens with their </s>. Memory goes by the first;
-// below the second --grow-below would find no row to draw.
+// The longest row of r, and its shortest target, in tokens with their </s>. Memory goes by the
+// first; below the second --grow-below would find no row to draw.
 static int longest_row(const Rows *r) {
     int longest = 0;
     for (size_t i = 0; i < r->n; i++)
@@ -3762,7 +3762,7 @@ static void show_diff(FILE *f, Text y_o, Text y_c, bool color) {
         }
         show_words(f, a + i0, i - i0, -1, color);
         show_words(f, b + j0, j - j0, +1, color);
-        show_words(f, b + j, j <= m, 0, color);
+        show_words(f, j == 1 && i <= n ? a + i : b + j, j <= m, 0, color);      // y_o's first blank
     }
     fputc('\n', f);
     FREE(a, b, lcs);

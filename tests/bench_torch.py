@@ -1,11 +1,12 @@
 #!/usr/bin/python3
-"""bench_torch.py - the training step of `aligner bench` in PyTorch, for comparison: the same shapes, tokens and rows.
+"""bench_torch.py: the training step of `lab bench` in PyTorch: the same shapes, tokens and rows.
 
-   bench_torch.py [tiny small medium]      prints lines like `aligner bench`: part, shape, key value ...
+   bench_torch.py [tiny small medium]      prints lines like `lab bench`: part, shape, key value ...
 
-Llama's model (RMSNorm, rotary embeddings, SwiGLU, untied head), causal attention, cross-entropy, AdamW with clipping, f32.
-"train": B rows of T tokens, all of them targets. "rows": the Aligner's 32 rows with masked conditions, padded to the longest
-of the batch as PyTorch users do (ignore_index); only target tokens count. Exits 3 where torch is not installed."""
+Llama's model (RMSNorm, rotary embeddings, SwiGLU, untied head), causal attention, cross-entropy,
+AdamW with clipping, f32. "train": B rows of T tokens, all of them targets. "rows": the Aligner's 32
+rows with masked conditions, padded to the longest of the batch as PyTorch users do (ignore_index);
+only target tokens count. Exits 3 if torch is not installed."""
 import math, os, statistics, sys, time
 try:
     import torch, torch.nn as nn, torch.nn.functional as F
@@ -14,7 +15,8 @@ except ImportError:
     sys.exit(3)
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 torch.manual_seed(1)
-SHAPE = {"tiny": (128, 4, 4, 352, 1024, 128, 16), "small": (256, 6, 8, 688, 2048, 256, 16),      # C L H F V T B
+# C L H F V T B
+SHAPE = {"tiny": (128, 4, 4, 352, 1024, 128, 16), "small": (256, 6, 8, 688, 2048, 256, 16),
          "medium": (288, 6, 6, 768, 4096, 256, 8)}
 
 
@@ -27,7 +29,8 @@ class RMSNorm(nn.Module):
         return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5) * self.w
 
 
-def rope(x, cos, sin):                  # pairs (i, i + hs/2): less work for PyTorch than interleaved ones, the same model
+# Pairs (i, i + hs/2): less work for PyTorch than interleaved ones, and the same model.
+def rope(x, cos, sin):
     h = x.shape[-1] // 2
     return x * cos + torch.cat([-x[..., h:], x[..., :h]], -1) * sin
 
@@ -37,13 +40,15 @@ class Layer(nn.Module):
         super().__init__()
         self.H, self.norm1, self.norm2 = H, RMSNorm(C), RMSNorm(C)
         self.qkv, self.o = nn.Linear(C, 3 * C, bias=False), nn.Linear(C, C, bias=False)
-        self.gate_up, self.down = nn.Linear(C, 2 * hidden, bias=False), nn.Linear(hidden, C, bias=False)
+        self.gate_up = nn.Linear(C, 2 * hidden, bias=False)
+        self.down = nn.Linear(hidden, C, bias=False)
 
     def forward(self, x, cos, sin, mask):
         B, T, C = x.shape
         q, k, v = self.qkv(self.norm1(x)).view(B, T, 3, self.H, C // self.H).permute(2, 0, 3, 1, 4)
         s = rope(q, cos, sin) @ rope(k, cos, sin).transpose(-1, -2) * (self.H / C) ** 0.5
-        x = x + self.o((s.masked_fill(mask, -math.inf).softmax(-1) @ v).transpose(1, 2).reshape(B, T, C))
+        p = s.masked_fill(mask, -math.inf).softmax(-1)
+        x = x + self.o((p @ v).transpose(1, 2).reshape(B, T, C))
         g, u = self.gate_up(self.norm2(x)).chunk(2, -1)
         return x + self.down(F.silu(g) * u)
 
@@ -51,9 +56,11 @@ class Layer(nn.Module):
 class Model(nn.Module):
     def __init__(self, C, L, H, hidden, V):
         super().__init__()
-        self.embd, self.norm, self.head = nn.Embedding(V, C), RMSNorm(C), nn.Linear(C, V, bias=False)
+        self.embd, self.norm = nn.Embedding(V, C), RMSNorm(C)
+        self.head = nn.Linear(C, V, bias=False)
         self.layers = nn.ModuleList(Layer(C, H, hidden) for _ in range(L))
-        angle = torch.outer(torch.arange(512).float(), 10000.0 ** (-torch.arange(0, C // H, 2).float() / (C // H)))
+        turn = 10000.0 ** (-torch.arange(0, C // H, 2).float() / (C // H))
+        angle = torch.outer(torch.arange(512).float(), turn)
         angle = torch.cat([angle, angle], -1)
         self.cos, self.sin = angle.cos(), angle.sin()
 
@@ -62,7 +69,8 @@ class Model(nn.Module):
         x, mask = self.embd(ids), torch.ones(T, T, dtype=torch.bool).triu(1)
         for layer in self.layers:
             x = layer(x, self.cos[:T], self.sin[:T], mask)
-        return F.cross_entropy(self.head(self.norm(x)).flatten(0, 1), target.flatten(), ignore_index=-100)
+        logits = self.head(self.norm(x)).flatten(0, 1)
+        return F.cross_entropy(logits, target.flatten(), ignore_index=-100)
 
 
 def bench(part, name):
@@ -71,14 +79,17 @@ def bench(part, name):
         ids = torch.randint(0, V, (B, T + 1))
         ids, target = ids[:, :-1], ids[:, 1:].contiguous()
     else:
-        lengths = [(24 + i * 11 % 16 + 8 + i * 37 % 64, 8 + i * 37 % 64) for i in range(32)]      # condition, target
+        # condition and target
+        lengths = [(24 + i * 11 % 16 + 8 + i * 37 % 64, 8 + i * 37 % 64) for i in range(32)]
         longest = max(c + t for c, t in lengths) - 1
-        ids, target = torch.zeros(32, longest, dtype=torch.long), torch.full((32, longest), -100)
+        ids = torch.zeros(32, longest, dtype=torch.long)
+        target = torch.full((32, longest), -100)
         for i, (c, t) in enumerate(lengths):
             row = torch.randint(0, V, (c + t,))
             ids[i, :c + t - 1], target[i, c - 1:c + t - 1] = row[:-1], row[c:]
     model = Model(C, L, H, hidden, V)
-    adamw = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), eps=1e-8, weight_decay=0)
+    adamw = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), eps=1e-8,
+                              weight_decay=0)
     times, begin = [], 0
     while len(times) < 4 or (len(times) < 1000 and time.perf_counter() - begin < 1):
         start = time.perf_counter()
@@ -90,7 +101,8 @@ def bench(part, name):
         times.append(time.perf_counter() - start)
     t = statistics.median(times[1:])    # the first one warms up
     n = int((target >= 0).sum())
-    print(f"{part} {name} ms {1e3 * t:.1f} " + (f"tokens_per_s {n / t:.1f}" if part == "train" else f"targets_per_s {n / t:.1f}"))
+    unit = "tokens" if part == "train" else "targets"
+    print(f"{part} {name} ms {1e3 * t:.1f} {unit}_per_s {n / t:.1f}")
 
 
 for part in ("train", "rows"):

@@ -1,42 +1,104 @@
 #!/bin/sh
-# loc.sh - lines of code and comment of aligner.c (or of the file named), chapter by chapter. `make loc` runs it.
-# A chapter begins at the comment that names it: "   Chapter N. Name."
-awk '
-function start(name) { chapter[++n] = name }
-function row(name, l, c, m) { printf "%-24s %7d %7d %9d %9.0f %%\n", name, l, c, m, c + m ? 100 * m / (c + m) : 0 }
-BEGIN { start("0  Prologue") }
-/^   Chapter [0-9]+\. / {                 # the line above it, /* ====, belongs to the chapter too
-    name = $0
-    sub(/^   Chapter /, "", name); sub(/\.  .*/, "", name); sub(/\.$/, "", name); sub(/\. /, "  ", name)
-    lines[n]--; comment[n]--
-    start(name)
-    lines[n]++; comment[n]++
-}
-{
-    s = $0; code = 0; text = 0
-    if (!inside) { gsub(/"([^"\\]|\\.)*"/, "S", s); gsub(/\047([^\047\\]|\\.)\047/, "C", s) }
-    while (s != "") {                       # walk over the line: in a comment, or not
-        if (inside) {
-            i = index(s, "*/")
-            if (i ? substr(s, 1, i - 1) ~ /[^ \t]/ || i : s ~ /[^ \t]/) text = 1
-            if (i) { s = substr(s, i + 2); inside = 0 } else s = ""
-        } else if (match(s, /\/[\/*]/)) {
-            if (substr(s, 1, RSTART - 1) ~ /[^ \t]/) code = 1
-            text = 1
-            if (substr(s, RSTART, 2) == "//") s = ""
-            else { inside = 1; s = substr(s, RSTART + 2) }
-        } else { if (s ~ /[^ \t]/) code = 1; s = "" }
+# loc.sh: lines of code and of comment of aligner.c, chapter by chapter, and every budget beside its
+# number. `make loc` runs it.
+#
+#   tests/loc.sh            the tables
+#   tests/loc.sh --check    the same; exit 1 if a budget is exceeded
+#   tests/loc.sh FILE       the chapters of another file, without budgets
+#
+# A line with any code on it is a line of code, even if a comment follows; a line with nothing but comment
+# is a line of comment; an empty line is neither. A function begins at the left margin with its {.
+# Chapters begin at the comment that names them, Part II at the comment that says PART II.
+cd "$(dirname "$0")/.." || exit 1
+check=0
+[ "${1-}" != --check ] || { check=1; shift; }
+
+# Prints "chapter NAME LINES CODE COMMENT" for each chapter, then "total KEY NUMBER" lines.
+count() {
+    awk '
+    function start(name) { chapter[++n] = name }
+    BEGIN { start("0  prologue") }
+    /^   Chapter [0-9]+\. / {           # the line above it, /* ====, belongs to the chapter too
+        name = $0
+        sub(/^   Chapter /, "", name); sub(/\.  .*/, "", name); sub(/\. /, "  ", name)
+        lines[n]--; comment[n]--
+        start(name)
+        lines[n]++; comment[n]++
     }
-    lines[n]++; codes[n] += code; comment[n] += text && !code
-    mixed += text && code
-}
-END {
-    printf "%-24s %7s %7s %9s %11s\n", "chapter", "lines", "code", "comment", "of both"
-    for (i = 1; i <= n; i++) {
-        row(chapter[i], lines[i], codes[i], comment[i])
-        l += lines[i]; c += codes[i]; m += comment[i]
+    /^ *PART II: THE MACHINE ROOM/ && !part { part = 1; part_code = code; part_line = NR }
+    {
+        s = $0; is_code = 0; is_text = 0
+        bytes += length($0) + 1
+        if (length($0) > 100) wide++
+        if (!inside && /^[a-zA-Z_]/ && !/=.*\(/) {
+            if (/\).*\{.*\} *$/) sizes[++functions] = 1
+            else if (/\(/ && !/[;{] *$/ && !/;  /) pending = NR         # a signature of several lines
+            else if (/\) *\{ *$/) open = NR
+        } else if (pending && /\) *\{ *$/) open = pending
+        else if (pending && /^\{/) open = pending
+        if (open || /; *$/) pending = 0
+        if (/^\}/ && open) { sizes[++functions] = NR - open + 1; open = 0 }
+        if (!inside) { gsub(/"([^"\\]|\\.)*"/, "S", s); gsub(/\047([^\047\\]|\\.)\047/, "C", s) }
+        while (s != "") {               # walk over the line: inside a comment, or not
+            if (inside) {
+                i = index(s, "*/")
+                if (i ? substr(s, 1, i - 1) ~ /[^ \t]/ || i : s ~ /[^ \t]/) is_text = 1
+                if (i) { s = substr(s, i + 2); inside = 0 } else s = ""
+            } else if (match(s, /\/[\/*]/)) {
+                if (substr(s, 1, RSTART - 1) ~ /[^ \t]/) is_code = 1
+                is_text = 1
+                if (substr(s, RSTART, 2) == "//") s = ""
+                else { inside = 1; s = substr(s, RSTART + 2) }
+            } else { if (s ~ /[^ \t]/) is_code = 1; s = "" }
+        }
+        lines[n]++; codes[n] += is_code; comment[n] += is_text && !is_code
+        code += is_code; text += is_text && !is_code
     }
-    row("total", l, c, m)
-    printf "\nA line with any code on it is a line of code, also where a comment stands behind it (%d lines have\n", mixed
-    print "both); a line with nothing but comment is a line of comment; an empty line is neither."
-}' "${1:-aligner.c}"
+    END {
+        for (i = 1; i <= n; i++) print "chapter\t" chapter[i] "\t" lines[i] "\t" codes[i] "\t" comment[i] + 0
+        for (i = 1; i <= functions; i++)        # the median, by counting
+            for (j = below = same = 0; j < functions; ) {
+                j++
+                below += sizes[j] < sizes[i]; same += sizes[j] == sizes[i]
+                if (j == functions && below <= functions / 2 && below + same > functions / 2) median = sizes[i]
+            }
+        printf "total\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", NR, code, text, wide, bytes, functions, median, part_code
+    }' "$1"
+}
+
+show() {                                # show FILE: the chapters
+    count "$1" | awk -F '\t' '
+    function share(c, m) { return c + m ? 100 * m / (c + m) : 0 }
+    BEGIN { printf "%-32s %7s %7s %9s %11s\n", "chapter", "lines", "code", "comment", "of both" }
+    $1 == "chapter" { printf "%-32s %7d %7d %9d %9.0f %%\n", $2, $3, $4, $5, share($4, $5) }
+    $1 == "total" { printf "%-32s %7d %7d %9d %9.0f %%\n", "total", $2, $3, $4, share($3, $4) }'
+}
+
+if [ $# -gt 0 ]; then
+    show "$1"
+    exit
+fi
+show aligner.c
+echo
+for file in aligner.c tests/lab.c tests/world.c; do
+    [ -f "$file" ] || { printf '%-32s not there\n' "$file"; continue; }
+    count "$file" | awk -F '\t' -v file="$file" '
+    function budget(what, number, sign, limit) {
+        ok = sign == "<=" ? number <= limit : number >= limit
+        printf "%-32s %9s   %s %-9s %s\n", file ": " what, number, sign, limit, ok ? "" : "EXCEEDED"
+        bad += !ok
+    }
+    $1 == "total" {
+        budget("lines of code", $3, "<=", file == "aligner.c" ? 2600 : file == "tests/lab.c" ? 1100 : 1200)
+        budget("lines over 100 columns", $5, "<=", 0)
+        if (file == "aligner.c") {
+            budget("bytes", $6, "<=", 170 * 1024)
+            budget("functions", $7, "<=", 200)
+            budget("lines of the median function", $8, ">=", 12)
+            budget("lines of code in Part I", $9 ? $9 : "no end", "<=", 700)
+        }
+        if (file != "tests/world.c") budget("% of comment", sprintf("%.1f", 100 * $4 / ($3 + $4)), ">=", 25)
+    }
+    END { exit bad > 0 }' || exceeded=1
+done
+[ $check = 0 ] || [ -z "${exceeded-}" ]
