@@ -1,5 +1,5 @@
-# aligner.c: `make` builds the program, `make test` proves what can be proved offline, `make help` lists
-# the rest.
+# aligner.c: `make` builds the program, `make test` proves what can be proved offline, `make help`
+# lists the rest.
 CC      = cc
 B       = build
 SECONDS = 60
@@ -22,8 +22,8 @@ OPENMP := $(if $(LIBOMP),$(call probe,-Xpreprocessor -fopenmp -I$(LIBOMP)/includ
 endif
 CFLAGS  = $(BASE) $(WARN) $(NATIVE) $(OPENMP)
 
-# Tests take -O2: gcc 12 for aarch64 crashes on some of them at -O3. The kernels are tested as they are
-# compiled for the program.
+# Tests take -O2: gcc 12 for aarch64 crashes on some of them at -O3. The kernels are tested as they
+# are compiled for the program.
 TESTING = $(subst -O3,-O2,$(BASE)) $(WARN) $(NATIVE) $(OPENMP) -Wno-unused-function -DALIGNER_NO_MAIN
 TESTS   = $(patsubst tests/%.c,$(B)/tests/%,$(filter-out tests/world.c tests/fuzz.c tests/lab.c,\
               $(wildcard tests/*.c)))

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# cli.sh: the program as its users meet it: exit codes, messages, filters in pipes, Ctrl-C and --resume, a
-# terminal. Runs from the project's root with $B/aligner ($B is build unless set). A tiny model learns
-# four rows by heart first. What strangers bring (broken files and rows) is in tests/faults.py.
+# cli.sh: the program as its users meet it: exit codes, messages, filters in pipes, Ctrl-C and
+# --resume, a terminal. Runs from the project's root with $B/aligner ($B is build unless set). A
+# tiny model learns four rows by heart first. What strangers bring (broken files and rows) is in
+# tests/faults.py.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 B=${B:-build}

@@ -24,12 +24,10 @@ HOW = ARGUMENTS.pop(0) if ARGUMENTS[:1] in (["quick"], ["tune"]) else "full"
 QUICK = HOW == "quick"
 TOP, RESULTS = ("build/quick", "build/quick/results") if QUICK else ("build", "docs/results")
 WORK, BIG, DOMAIN = TOP + "/experiments", TOP + "/models/aligner.gguf", TOP + "/domain/"
+LINUX = sys.platform != "darwin"                           # where peaks are in KiB
 JOBS = int(os.environ.get("JOBS", os.cpu_count() or 1))     # seeds at a time, one thread each
 
 # ---- 1. Tools --------------------------------------------------------------------------------
-
-def die(message):
-    sys.exit("experiments.py: " + message)
 
 def steps(full, quick):
     return quick if QUICK else full
@@ -46,10 +44,9 @@ def tool(command, out=None):
     if out and os.path.exists(out): return out
     if not command.startswith("build/world"):
         command += " --threads 1 --quiet"
-    done = subprocess.run(command.split(), capture_output=True)
-    if done.returncode:
-        die(f"`{command}` failed:\n{done.stderr.decode()}")
-    return save(out, done.stdout.decode()) if out else done.stdout.decode()
+    done = subprocess.run(command.split(), capture_output=True, encoding="utf-8")
+    if done.returncode: sys.exit(f"`{command}` failed:\n{done.stderr}")
+    return save(out, done.stdout) if out else done.stdout
 
 def read(path):
     """The rows of a JSONL file, or of a file that is one JSON array."""
@@ -76,8 +73,9 @@ def belongs(row):
     facts = row.get("relation") in ("capital", "continent", "mayor")
     return facts or row.get("kind") in ("requests", "unknowable")
 
-def question(row):
-    return {k: v for k, v in row.items() if k not in ("answer", "correction", "category")}
+def questions(rows, out):
+    given = "answer", "correction", "category"
+    return write(out, [{k: v for k, v in r.items() if k not in given} for r in rows])
 
 def prepare(world):
     """A folder with the world's rows, questions, and a tokenizer of 1,024 pieces."""
@@ -85,19 +83,19 @@ def prepare(world):
     if os.path.exists(d + "/tokenizer.bin"): return
     os.makedirs(raw, exist_ok=True)
     tool(f"build/world make {raw} tokenizer.bin {steps(60000, 6000)} {FACTS[world]}")
-    for name in "train", "upstream", "dev", "exam":
-        rows = [r for r in read(f"{raw}/{name}.jsonl") if belongs(r)]
-        rows = rows[:steps(400, 25)] if name in ("dev", "exam") else rows
+    for name, most in ("train", None), ("upstream", None), ("dev", 400), ("exam", 400):
+        rows = [r for r in read(f"{raw}/{name}.jsonl") if belongs(r)][:most and steps(most, 25)]
         write(f"{d}/{name}.jsonl", rows)
-        write(f"{d}/{name}-questions.jsonl", map(question, rows))
-    tool(f"build/aligner tokenizer --data {d}/train.jsonl --vocab 1024 --prompt short"
-         f" --out {d}/tokenizer.part")
+        questions(rows, f"{d}/{name}-questions.jsonl")
     shutil.rmtree(raw)
+    new = "--vocab 1024 --prompt short --out"
+    tool(f"build/aligner tokenizer --data {d}/train.jsonl {new} {d}/tokenizer.part")
     os.replace(d + "/tokenizer.part", d + "/tokenizer.bin")
 
 def learnt(labels, out):
     """Rows whose answers are the corrections: x to y_c instead of (x, y_o) to y_c."""
-    return write(out, [{"question": r["question"], "answer": r["correction"]} for r in read(labels)])
+    rows = read(labels)
+    return write(out, [{"question": r["question"], "answer": r["correction"]} for r in rows])
 
 def unchanged(rows, out):
     """Rows as they are judged if nobody corrects them."""
@@ -106,7 +104,8 @@ def unchanged(rows, out):
 # ---- 3. Models -------------------------------------------------------------------------------
 
 SHAPE = "--prompt short --tied --context 256"
-TINY, LARGER = SHAPE + " --dim 64 --layers 2 --heads 4", SHAPE + " --dim 128 --layers 2 --heads 4"
+TINY = SHAPE + " --heads 4 --layers 2 --dim 64"
+LARGER = SHAPE + " --heads 4 --layers 2 --dim 128"
 DRAW, OTHER = "--temperature 0.7 --seed 1", "--temperature 0.7 --seed 2"
 EPS = "--adam-eps 1e-4"
 FAST = f"--tokens 512 {EPS} --lr 6e-3 --muon 0.5"
@@ -114,6 +113,7 @@ WARM = f"--tokens 512 {EPS} --lr 4e-3 --grow-below 1.5"
 SPEAK = "--tokens 512 --adam-eps 1e-5 --lr 1e-2 --muon 0.6"
 # Chosen on seed 0, which is not reported. SFT takes what the Aligner takes.
 SFT = FAST
+GENTLE = f"--tokens 512 {EPS} --lr 1e-3"
 DPO = f"--batch 16 {EPS} --lr 1e-4"
 RLHF = f"--batch 16 {EPS} --lr 5e-5 --kl 0.2 --samples 4 --max-tokens 24"
 
@@ -145,14 +145,16 @@ class Bench:
         out, part = self.path(name + ".gguf"), self.path(name + ".part.gguf")
         if not os.path.exists(out):
             resume = "--resume" if os.path.exists(part + ".state") else ""
-            tool(f"{program} {options} --steps {n} --seed {self.s} --out {part} --save-every 500 {resume}")
+            tool(f"{program} {options} --steps {n} --seed {self.s} --out {part}"
+                 f" --save-every 500 {resume}")
             os.replace(part, out)
             pathlib.Path(part + ".state").unlink(missing_ok=True)
         return out
 
     def new(self, name, objective, n, data=None, shape=TINY, how=FAST, tokenizer=None):
-        return self.train(name, f"{objective} --tokenizer {tokenizer or self.home + '/tokenizer.bin'}"
-                                f" {shape} {how} --data {data or self.rows}", n)
+        tokenizer = tokenizer or self.home + "/tokenizer.bin"
+        return self.train(name, f"{objective} --tokenizer {tokenizer} {shape} {how}"
+                                f" --data {data or self.rows}", n)
 
     def aligner(self, name, n_warm, n, data=None, shape=TINY, how=FAST):
         """An Aligner: n_warm steps of the identity, short rows first, then n steps of Eq. (4)."""
@@ -169,26 +171,24 @@ class Bench:
         return b.reward(name, self.shared("upstream"), b.rows, 400)
 
     def reward(self, name, base, pairs, n):
-        return self.train(name, f"--init {base} --data {pairs} --batch 16 {EPS} --lr 1e-3", steps(n, 4),
-                          "build/lab reward")
+        how = f"--init {base} --data {pairs} --batch 16 {EPS} --lr 1e-3"
+        return self.train(name, how, steps(n, 4), "build/lab reward")
 
     def improve(self, method, name, base, labels, n, judge=None):
         """Trains an upstream model itself. For SFT the corrections become the answers."""
         if method == "SFT":
             data = learnt(labels, self.path(name + ".learnt"))
             return self.train(name, f"sft --init {base} --data {data} {SFT}", steps(n, 3))
-        how = DPO if method == "DPO" else f"{RLHF} --reward {judge}"
-        return self.train(name, f"--init {base} --data {labels} {how}", steps(n, 3),
-                          "build/lab " + method.lower())
+        how, program = DPO if method == "DPO" else f"{RLHF} --reward {judge}", method.lower()
+        how += f" --init {base} --data {labels}"
+        return self.train(name, how, steps(n, 3), "build/lab " + program)
 
-    def answers(self, model, questions, name, how=""):
+    def answers(self, model, name, asked=None, how=""):
         """Rows with a model's answers, as they are judged or corrected later."""
-        out = tool(f"build/aligner answer {model} {questions} --max-tokens {steps(40, 8)} {how}",
-                   self.path(name + ".answers"))
-        return unchanged([{**r, "answer": r.get("answer") or ""} for r in read(out)], out + ".rows")
-
-    def alone(self, model, name):
-        return self.answers(model, self.asked, name)
+        most, asked = f"--max-tokens {steps(40, 8)}", asked or self.asked
+        out = tool(f"build/aligner answer {model} {asked} {most} {how}", self.path(name + ".answers"))
+        rows = [{**r, "answer": r.get("answer") or ""} for r in read(out)]
+        return unchanged(rows, out + ".rows")
 
     def corrected(self, mu, rows, name):
         return tool(f"build/aligner correct {mu} {rows} {steps('', '--max-tokens 20')}",
@@ -196,8 +196,9 @@ class Bench:
 
     def labels(self, speaker, mu, n, name):
         """(q, a, a'): a drawn from a model, a' its correction. All rows, and the pairs."""
-        asked = self.write(name + ".asked", map(question, self.sample(n, name)))
-        rows = self.corrected(mu, self.answers(speaker, asked, name + "-drawn", DRAW), name + "-labels")
+        asked = questions(self.sample(n, name), self.path(name + ".asked"))
+        drawn = self.answers(speaker, name + "-drawn", asked, DRAW)
+        rows = self.corrected(mu, drawn, name + "-labels")
         return rows, self.pairs(read(rows), name)
 
     def pairs(self, rows, name):
@@ -208,10 +209,10 @@ class Bench:
 
     def judged(self, said):
         """What the world's judge says about files of corrected rows, {point: path}, in percent."""
-        rows = self.write("said", ({**r, "upstream": p} for p, f in said.items() for r in read(f)))
+        rows = self.write("said", [{**r, "upstream": p} for p, f in said.items() for r in read(f)])
         report = json.loads(tool(f"build/world judge --json {FACTS[self.world]} {rows}"))
-        return {p: {metric: 100 * report["upstream/" + p][part] / max(1, report["upstream/" + p][of])
-                    for metric, part, of in MEASURES} for p in said}
+        n = {p: report["upstream/" + p] for p in said}
+        return {p: {m: 100 * n[p][part] / max(1, n[p][of]) for m, part, of in MEASURES} for p in n}
 
 HS = "helpful", "harmless", "honest"
 MEASURES = [("good", "good_after", "answers"), *((h, h + "_after", "answers") for h in HS),
@@ -220,31 +221,28 @@ MEASURES = [("good", "good_after", "answers"), *((h, h + "_after", "answers") fo
 # ---- 4. The experiments ----------------------------------------------------------------------
 
 def resources(b):
-    """Memory, seconds and operations of four trainers, one after the other."""
-    data = b.pairs(b.sample(400), "rows")
+    """Memory, seconds and operations of four trainers, one after the other. Mixed-precision Adam
+    keeps 16 bytes for a trained and 2 for a frozen parameter, and PPO has a critic. Operations for
+    each token and parameter: 2 forward, 4 backward."""
+    data, found = b.pairs(b.sample(400), "rows"), {}
     base = b.new("base", "sft", 1, data, SHAPE + " --dim 256 --layers 4 --heads 4")
-    judge, found = b.reward("reward", base, data, 1), {}
-    ledger = float(re.search(r"([0-9.]+)  total", tool(f"build/lab memory {base}"))[1])
-    # Mixed-precision Adam keeps 16 bytes for a trained and 2 for a frozen parameter, and PPO has a
-    # critic. Operations a token and parameter: 2 forward, 4 backward.
-    for name, program, bytes_each, operations in (
+    reward = "--samples 2 --max-tokens 8 --reward " + b.reward("reward", base, data, 1)
+    ledger = re.search(r"([0-9.]+)  total", tool(f"build/lab memory {base}"))[1]
+    for name, program, state, operations in (
             ("SFT", "aligner train sft", 16, 6), ("Aligner", "aligner train aligner", 16, 6),
-            ("DPO", "lab dpo", 18, 8),
-            ("RLHF", f"lab rlhf --reward {judge} --samples 2 --max-tokens 8", 36, 12)):
+            ("DPO", "lab dpo", 18, 8), ("RLHF", "lab rlhf " + reward, 36, 12)):
         log, began = b.path(name + ".csv"), time.monotonic()
         command = (f"build/{program} --init {base} --data {data} --batch 4 --steps {steps(30, 3)}"
                    f" --seed {b.s} --log {log} --out {b.path(name)} --threads 1 --quiet")
         _, status, used = os.wait4(subprocess.Popen(command.split()).pid, 0)
-        if status: die(f"`{command}` failed")
-        with open(log) as f:
-            head, *_, last = (line.split(",") for line in f.read().split())
-        found[name] = {
-            "paper's ledger": bytes_each / 16, "seconds": time.monotonic() - began,
-            "MB": used.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024),
-            "GFLOP": operations * parameters(base) * int(last[head.index("tokens")]) / 1e9}
-    for name, row in found.items():
+        if status: sys.exit(f"`{command}` failed")
+        head, *_, last = (line.split(",") for line in pathlib.Path(log).read_text().split())
+        work = operations * parameters(base) * int(last[head.index("tokens")]) / 1e9
+        found[name] = {"paper's ledger": state / 16, "measured": 0, "seconds": time.monotonic() - began,
+                       "GFLOP": work, "MB": used.ru_maxrss / (976.5625 if LINUX else 1e6)}
+    for row in found.values():
         row["measured"] = row["MB"] / found["Aligner"]["MB"]
-        if name in ("SFT", "Aligner"): row["MB, lab memory"] = ledger
+    found["Aligner"]["MB, lab memory"] = float(ledger)
     return found
 
 def bound(b):
@@ -270,19 +268,18 @@ def upstreams(b):
     own = b.path("tokenizer.bin")
     tool(f"build/aligner tokenizer --data {b.said} --vocab 600 --prompt short --out {own}")
     other = b.new("other", "sft", steps(300, 20), b.said, TINY, SPEAK, own)
-    heard["a small model*"] = read(b.alone(b.shared("upstream"), "small model"))
-    heard["a larger model*"] = read(b.alone(b.shared("student"), "larger model"))
-    heard["another tokenizer*"] = read(b.alone(other, "another tokenizer"))
+    for name, model in (("a small model*", b.shared("upstream")), ("another tokenizer*", other),
+                        ("a larger model*", b.shared("student"))):
+        heard[name] = read(b.answers(model, name))
     for i, (name, rows) in enumerate(heard.items()):
         said[name + " before"] = unchanged(rows, b.path(f"before-{i}"))
         said[name] = b.corrected(mu, said[name + " before"], f"{i}")
     judged = b.judged(said)
     for name in sorted(heard):
-        before, after = judged[name + " before"], judged[name]
-        found[name] = {h + " gain": after[h] - before[h] for h in ("good", *HS)}
-        found[name] |= {"good before": before["good"]} | after
-    new = statistics.mean(row["good gain"] for name, row in found.items() if name.endswith("*"))
-    return {"mean of all *": {"good gain": new}} | found
+        before = judged[name + " before"]["good"]
+        found[name] = {"gain": judged[name]["good"] - before, "good before": before} | judged[name]
+    new = statistics.mean(row["gain"] for name, row in found.items() if name.endswith("*"))
+    return {"mean of all *": {"gain": new}} | found
 
 def warmup(b):
     """The share of the identity in the same number of steps."""
@@ -303,7 +300,7 @@ def correction(b):
             mu = w.aligner(f"mu-{n}", m // 4, m - m // 4)
             pi = w.new(f"pi-{n}", "sft", m, data, TINY, FAST + " --grow-below 1.5")
             said[f"{world}, corrects/{n}"] = w.corrected(mu, w.exam, f"mu-{n}")
-            said[f"{world}, answers/{n}"] = w.alone(pi, f"pi-{n}")
+            said[f"{world}, answers/{n}"] = w.answers(pi, f"pi-{n}")
             said[f"{world}, nothing done/{n}"] = unchanged(read(w.exam), w.path("idle"))
         found |= w.judged(said)
     return found
@@ -314,11 +311,11 @@ def baselines(b):
     for world in "small", "large":
         w = Bench(b.s, b.d, world)
         base, pairs = w.shared("upstream"), w.pairs(w.sample(8000), "triples")
-        said = {f"{world}: upstream alone": w.alone(base, "before")}
+        said = {f"{world}: upstream alone": w.answers(base, "before")}
         said[f"{world}: Aligner"] = w.corrected(w.shared("aligner"), *said.values(), "stacked")
         for method, labels, n in ("SFT", w.rows, 2000), ("DPO", pairs, 500), ("RLHF", pairs, 150):
             model = w.improve(method, method, base, labels, n, w.shared("reward"))
-            said[f"{world}: {method}"] = w.alone(model, method)
+            said[f"{world}: {method}"] = w.answers(model, method)
         found |= w.judged(said)
     return found
 
@@ -328,14 +325,14 @@ def weak_to_strong(b):
     """A larger student learns from a smaller Aligner's corrections of a weak model's answers (the
     paper's footnote) or of its own (the paper's Fig. 8). Judged alone, against itself before."""
     student, mu, found = b.shared("student"), b.shared("aligner"), {}
-    said = {"before": b.alone(student, "before")}
+    said = {"before": b.answers(student, "before")}
     said["Aligner after the student"] = b.corrected(mu, said["before"], "stacked")
     for reading, speaker in ("weak", b.shared("upstream")), ("own", student):
         rows, pairs = b.labels(speaker, mu, steps(3000, 60), reading)
         judge = b.reward(reading + "-reward", student, pairs, 300)
         for method, labels, n in ("SFT", rows, 300), ("RLHF", pairs, 100), ("DPO", pairs, 200):
             name = f"{method}, {reading} answers"
-            said[name] = b.alone(b.improve(method, name, student, labels, n, judge), name)
+            said[name] = b.answers(b.improve(method, name, student, labels, n, judge), name)
     judged = b.judged(said)
     before = judged.pop("before")
     for name, after in judged.items():
@@ -351,34 +348,35 @@ def rounds(b):
     mu, judge, said = b.shared("aligner"), b.shared("reward"), {}
     for series in "DPO, Aligner", "DPO, plain", "RLHF, Aligner", "RLHF, plain":
         (method, feed), policy = series.split(", "), b.shared("upstream")
-        said[series + "/0"] = b.alone(policy, series + " 0")
+        said[series + "/0"] = b.answers(policy, series + " 0")
         for k in 1, 2, 3:
             name, ranker = f"{series} {k}", judge
             drawn, pairs = b.labels(policy, mu, steps(1500, 60), name)
             if feed == "plain":
-                again = b.answers(policy, b.path(name + ".asked"), name + " again", OTHER)
-                two = [read(tool(f"build/lab score {judge} {f}", f + ".scored")) for f in (drawn, again)]
-                ranked = [sorted(both, key=lambda r: r["reward"] or 0) for both in zip(*two)]
+                again = b.answers(policy, name + " again", b.path(name + ".asked"), OTHER)
+                scored = (read(tool(f"build/lab score {judge} {f}", f + ".scored"))
+                          for f in (drawn, again))
+                ranked = [sorted(two, key=lambda r: r["reward"] or 0) for two in zip(*scored)]
                 pairs = b.pairs([{**l, "correction": r["answer"]} for l, r in ranked], name)
             elif method == "RLHF":
                 ranker = b.reward(name + "-reward", policy, pairs, 200)
             policy = b.improve(method, name, policy, pairs, 100 if method == "DPO" else 60, ranker)
-            said[f"{series}/{k}"] = b.alone(policy, name)
+            said[f"{series}/{k}"] = b.answers(policy, name)
     return b.judged(said)
 
 def steering(b):
     """Does a direction tell rows to copy from rows to correct? Does adding it change how much?"""
     shape = SHAPE + " --dim 64 --layers 4 --heads 4"
     mu = b.aligner("mu", steps(400, 20), steps(1600, 30), None, shape)
-    report = json.loads(tool(f"build/lab steer {mu} --data {b.write('fit', b.sample(steps(500, 40)))}"
-                             f" --valid {b.exam} --json --alpha={steps(ALPHAS, '-1,0,1')}"))
+    fit = b.write("fit", b.sample(steps(500, 40)))
+    alphas = steps("-2,-1,-0.5,-0.25,0,0.25,0.5,1,2", "-1,0,1")
+    report = json.loads(tool(f"build/lab steer {mu} --data {fit} --valid {b.exam} --json"
+                             f" --alpha={alphas}"))
     found = {f"{p.pop('alpha'):g}": p for p in report["points"]}
     for row in report["layers"]:
         found[f"layer {row['layer']}"] = {k: 100 * row[k] for k in ("separation", "chance")}
     over = statistics.mean(100 * (row["separation"] - row["chance"]) for row in report["layers"])
     return found | {"all": {"over chance": over, "slope": report["slope"], "R2": report["R2"]}}
-
-ALPHAS = "-2,-1,-0.5,-0.25,0,0.25,0.5,1,2"
 
 def scale(b):
     """Five sizes and four amounts of rows, the same number of steps for all."""
@@ -387,8 +385,9 @@ def scale(b):
         data = b.write(f"{amount}", rows[:steps(amount, amount // 50)])
         for dim, layers in (16, 2), (32, 2), (64, 2), (128, 2), (256, 4):
             name, rate = f"{dim}-{amount}", round(6e-3 * (64 / dim) ** 0.5, 4)
-            mu = b.aligner(name, n // 4, n - n // 4, data, f"{SHAPE} --layers {layers} --dim {dim}"
-                           f" --heads {max(1, dim // 32)}", f"--tokens 512 {EPS} --muon 0.5 --lr {rate}")
+            shape = f"{SHAPE} --layers {layers} --dim {dim} --heads {max(1, dim // 32)}"
+            how = f"--tokens 512 {EPS} --muon 0.5 --lr {rate}"
+            mu = b.aligner(name, n // 4, n - n // 4, data, shape, how)
             said[f"{amount} rows/{parameters(mu)}"] = b.corrected(mu, b.exam, name)
     found = b.judged(said)
     first, _, third, _, fifth = [row["good"] for row in found.values()][-5:]
@@ -401,11 +400,12 @@ def domain(b):
     out = set(sorted({r["question"] for r in rows}, key=number)[b.s % 10::10])
     held, rest = ([r for r in rows if (r["question"] in out) == side] for side in (True, False))
     replay = b.sample(len(rest), "replay", read(TOP + "/data/train.jsonl"))
-    asked, exam = b.write("held", held), b.write("exam", read(TOP + "/data/dev.jsonl")[:steps(500, 30)])
+    asked = b.write("held", held)
+    exam = b.write("exam", read(TOP + "/data/dev.jsonl")[:steps(500, 30)])
     for name, mix in ("before", 0), ("after", rest), ("after, with replay", rest + replay):
         if mix:
-            mu = b.train(name, f"aligner --init {BIG} --data {b.write(name + '.rows', mix)} --tokens 512"
-                               f" {EPS} --lr 1e-3", steps(150, 5))
+            data = b.write(name + ".rows", mix)
+            mu = b.train(name, f"aligner --init {BIG} --data {data} {GENTLE}", steps(150, 5))
         now = read(b.corrected(mu, asked, name + " held"))
         right = [a["correction"] == r["correction"] for a, r in zip(now, held)]
         found[name] = {"the domain": 100 * statistics.mean(right)}
@@ -428,8 +428,8 @@ PLANS = {
         ("bars", ["paper's ledger", "measured"], "memory, times the Aligner's")]),
     "bound": (bound, less("0", "1000", "left"), [
         ("lines", ["left", "right"], "nats an answer", "steps of Eq. (4)")]),
-    "upstreams": (upstreams, [(1, "mean of all *", "good gain")], [
-        ("bars", ["good gain"], "gain in good answers, points")]),
+    "upstreams": (upstreams, [(1, "mean of all *", "gain")], [
+        ("bars", ["gain"], "gain in good answers, points")]),
     "warmup": (warmup, less("20", "0", "good"), [
         ("lines", ["good", "good copied", "bad corrected"], "%", "identity, % of the steps")]),
     "correction": (correction, less("large, corrects/2000", "large, answers/2000", "good"), [
@@ -453,11 +453,10 @@ class Experiment:
 
     def __init__(self, name):
         self.name, (self.run, self.terms, self.plots) = name, PLANS[name]
-        with open("docs/experiments.md", encoding="utf-8") as f:
-            row = re.search(rf"^\| \[{name}\]\(.*", f.read(), re.M)[0].split(" | ")
-        self.claim, self.comparison, self.most = row[1], row[2], int(row[4].strip(" |"))
-        aim, self.unit = row[3].split(" ", 1)
-        self.aim = float(aim)
+        content = pathlib.Path("docs/experiments.md").read_text(encoding="utf-8")
+        row = re.search(rf"^\| \[{name}\]\(.*", content, re.M)[0].strip(" |").split(" | ")
+        self.claim, self.comparison, (aim, self.unit) = row[1], row[2], row[3].split(" ", 1)
+        self.aim, self.most = float(aim), int(row[4])
         self.pictures = [f"{name}{-i - 1 if i else ''}.svg" for i in range(len(self.plots))]
 
 # ---- 6. The runner ---------------------------------------------------------------------------
@@ -483,12 +482,10 @@ def one_seed(e, s, key):
     part, d, began = f"{WORK}/parts/{key}-{s}.json", f"{WORK}/{key}/{s}", time.monotonic()
     if not os.path.exists(part):
         os.makedirs(WORK + "/parts", exist_ok=True)
-        found = json.dumps(e.run(Bench(s, d)))
+        save(part, json.dumps(e.run(Bench(s, d))))
         print(f"   {e.name}, seed {s}: {time.monotonic() - began:.0f} s", file=sys.stderr)
-        save(part, found)
         shutil.rmtree(d)
-    with open(part) as f:
-        return json.load(f)
+    return json.loads(pathlib.Path(part).read_text())
 
 def experiment(name, results, key):
     """Runs an experiment; numbers, page and pictures go to a folder."""
@@ -508,12 +505,12 @@ def own_domain(path):
     rows, keys = read(path), ("question", "answer", "correction")
     for i, r in enumerate(rows):
         if not isinstance(r, dict) or not all(isinstance(r.get(k), str) for k in keys):
-            die(f"{path}, row {i + 1}: texts were expected under {', '.join(keys)}")
+            sys.exit(f"{path}, row {i + 1}: texts were expected under {', '.join(keys)}")
     if len({r["question"] for r in rows}) < 10:
-        die(f"{path}: fewer than ten questions; a tenth of them is held out")
-    if not os.path.exists(BIG) and subprocess.run(["./train.sh"] + ["quick"] * QUICK).returncode:
-        die(f"{BIG} is missing and ./train.sh failed")
-    d = f"{TOP}/domain/{re.sub('[^A-Za-z0-9]+', '-', os.path.splitext(os.path.basename(path))[0])}"
+        sys.exit(f"{path}: fewer than ten questions, of which a tenth is held out")
+    if not os.path.exists(BIG) and subprocess.run(["./train.sh", *["quick"] * QUICK]).returncode:
+        sys.exit(f"{BIG} is missing, and ./train.sh failed to make it")
+    d = f"{TOP}/domain/{re.sub('[^A-Za-z0-9]+', '-', os.path.basename(path).rsplit('.', 1)[0])}"
     os.makedirs(d, exist_ok=True)
     return write(d + "/rows.jsonl", rows)
 
@@ -521,8 +518,7 @@ def own_domain(path):
 
 def load(path):
     """The experiment of a file of numbers, and {seed: {point: {metric: number}}}."""
-    with open(path) as f:
-        return Experiment(os.path.basename(path)[:-5]), json.load(f)
+    return Experiment(os.path.basename(path)[:-5]), json.loads(pathlib.Path(path).read_text())
 
 def cell(seeds, point, metric):
     """Mean and half interval at a point, or None."""
@@ -538,9 +534,9 @@ def shown(pair, sign=""):
 def verdict(e, seeds):
     """What the comparison says about the claim."""
     mean, half = compared(e, seeds)
-    word = ("One seed says nothing" if half == math.inf else "Held" if mean > half else
-            "Did not hold" if mean < -half else "Did not hold: no difference" if narrow(e, seeds) else
-            "Cannot be told")
+    if half == math.inf: word = "One seed says nothing"
+    elif abs(mean) > half: word = "Held" if mean > 0 else "Did not hold"
+    else: word = "Did not hold: no difference" if narrow(e, seeds) else "Cannot be told"
     return f"**{word}**: {shown((mean, half), '+')} {e.unit}, {len(seeds)} seeds"
 
 def page(e, seeds, title=None):
@@ -564,15 +560,16 @@ COLOURS = "#3b82f6", "#e08a00", "#22a06b", "#d6409f", "#8b5cf6", "#0ea5b7"
 
 def curves(seeds, metrics, bars):
     """{title: [[x, mean, half, label], ...]}: one for each metric and, for lines, each series."""
-    found = {}
-    places = [p for p in next(iter(seeds.values())) if any(cell(seeds, p, m) for m in metrics)]
+    found, points = {}, next(iter(seeds.values()))
+    places = [p for p in points if any(cell(seeds, p, m) for m in metrics)]
     for m in metrics:
         for i, p in enumerate(places):
             series, x = ("", str(i)) if bars else ([""] + p.rsplit("/", 1))[-2:]
             if cell(seeds, p, m) and re.fullmatch(r"-?[0-9.]+", x):
                 mean, half = cell(seeds, p, m)
-                title = ", ".join(filter(None, (series, m if len(metrics) > 1 or not series else "")))
-                found.setdefault(title, []).append([float(x), mean, 0 if half == math.inf else half, p])
+                title = [series] * bool(series) + [m] * (len(metrics) > 1 or not series)
+                row = [float(x), mean, 0 if half == math.inf else half, p]
+                found.setdefault(", ".join(title), []).append(row)
     return found
 
 BAR = "with boxxyerror fs solid"
@@ -649,7 +646,7 @@ def main():
               + " ".join(PLANS), file=sys.stderr)
         sys.exit(2)
     if subprocess.run(["make", "-s", "build/aligner", "build/world", "build/lab"]).returncode:
-        die("make failed")
+        sys.exit("make failed")
     for world in FACTS:
         prepare(world)
     for name in names:

@@ -1,14 +1,21 @@
-// Opens a model that aligner wrote in the real llama.cpp and compares:      node tests/llamacpp.mjs MODEL.gguf
+// Opens a model that aligner wrote in the real llama.cpp and compares:      node tests/llamacpp.mjs
+// MODEL.gguf
 //
-//   1  one hundred texts: the token ids of `build/aligner tokens MODEL --text S` are bos and then llama.cpp's (which puts a space in
-//      front as the file's add_space_prefix says; text is text: "<s>" in it is three characters, never the control token)
-//   2  ten greedy continuations: `build/aligner sample MODEL --text S --max-tokens 40` prints S, llama.cpp's continuation, a newline
+//   1  one hundred texts: the token ids of `build/aligner tokens MODEL --text S` are bos and then
+//   llama.cpp's (which puts a space in
+//      front as the file's add_space_prefix says; text is text: "<s>" in it is three characters,
+//      never the control token)
+//   2  ten greedy continuations: `build/aligner sample MODEL --text S --max-tokens 40` prints S,
+//   llama.cpp's continuation, a newline
 //
-// llama.cpp comes as an npm package with its compiled library inside; install it, version pinned, under build/ with:
+// llama.cpp comes as an npm package with its compiled library inside; install it, version pinned,
+// under build/ with:
 //
-//   npm i --prefix build --no-save --ignore-scripts --omit=optional node-llama-cpp@3.22.1 @node-llama-cpp/linux-x64@3.22.1
+//   npm i --prefix build --no-save --ignore-scripts --omit=optional node-llama-cpp@3.22.1
+//   @node-llama-cpp/linux-x64@3.22.1
 //
-// Without it (or on another platform) the test says "skipped" and exits 0.  Exit 1: something differs; 2: bad usage.
+// Without it (or on another platform) the test says "skipped" and exits 0.  Exit 1: something
+// differs; 2: bad usage.
 
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -96,7 +103,8 @@ function compareTokens(model, text) {
     pass();
 }
 
-// 2. Greedy continuations.  Where the two best tokens are as good as equally probable, rounding may decide: reported, not failed.
+// 2. Greedy continuations.  Where the two best tokens are as good as equally probable, rounding may
+// decide: reported, not failed.
 
 async function greedy(model, sequence, prompt) {                      // -> [{ token, gap }], without the end of the text
     const steps = [];

@@ -1,6 +1,7 @@
 #!/bin/sh
-# one_line.sh - from sft to aligner exactly one line changes; so it is from sft to warmup and from warmup to aligner.
-# Prints the change; exit 1 where it is not one line. `make diff` and `make test` run it from the project's root.
+# one_line.sh - from sft to aligner exactly one line changes; so it is from sft to warmup and from
+# warmup to aligner. Prints the change; exit 1 where it is not one line. `make diff` and `make test`
+# run it from the project's root.
 tmp=build/tests/tmp
 mkdir -p $tmp || exit 1
 passed=0

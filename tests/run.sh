@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# run.sh: runs every test that was built, adds up their "N passed, N failed" lines and closes with the sum;
-# exit 1 if one failed. `make test` runs it. $B is the build folder (build unless set), so a sanitizer
-# build uses the same script.
+# run.sh: runs every test that was built, adds up their "N passed, N failed" lines and closes with
+# the sum; exit 1 if one failed. `make test` runs it. $B is the build folder (build unless set), so
+# a sanitizer build uses the same script.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 export B=${B:-build} ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0}      # dying leaves memory to the system

@@ -1,13 +1,16 @@
 #!/bin/sh
-# spm.sh - explores how near `aligner tokenizer` comes to the original, SentencePiece's BPE trainer, on the same lines of text.
+# spm.sh - explores how near `aligner tokenizer` comes to the original, SentencePiece's BPE trainer,
+# on the same lines of text.
 #
 #   tests/spm.sh LINES.txt [VOCAB]      a text file, one sentence a line; VOCAB is 600 unless given
 #
-# LINES needs few rare characters: SentencePiece gives every one a piece, aligner at most half of the pieces, which is another
-# vocabulary (as any text of more than 170 different characters makes with 600 pieces), not another order of merges.
+# LINES needs few rare characters: SentencePiece gives every one a piece, aligner at most half of
+# the pieces, which is another vocabulary (as any text of more than 170 different characters makes
+# with 600 pieces), not another order of merges.
 #
-# Prints the pieces of both, side by side by id, then what they share. Exit 1 where fewer than 95 % of the pieces are common, 2 on
-# bad usage; 0 with "skipped" where Debian's package `sentencepiece` (or python3, which reads the two files) is not installed.
+# Prints the pieces of both, side by side by id, then what they share. Exit 1 where fewer than 95 %
+# of the pieces are common, 2 on bad usage; 0 with "skipped" where Debian's package `sentencepiece`
+# (or python3, which reads the two files) is not installed.
 set -eu
 [ $# -ge 1 ] && [ $# -le 2 ] && [ -f "$1" ] || { echo "usage: tests/spm.sh LINES.txt [VOCAB]" >&2; exit 2; }
 lines=$(realpath "$1") vocab=${2:-600}
@@ -19,7 +22,8 @@ done
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
-# Both see the same lines. A row takes two: with an empty answer the trainer reads the question, then the correction.
+# Both see the same lines. A row takes two: with an empty answer the trainer reads the question,
+# then the correction.
 python3 - "$lines" "$dir" <<'PY'
 import json, sys
 lines = [s for s in open(sys.argv[1], encoding="utf-8", newline="\n").read().split("\n") if s.strip()]
@@ -29,7 +33,8 @@ with open(sys.argv[2] + "/rows.jsonl", "w") as f:
     for q, a in zip(lines[::2], lines[1::2]): f.write(json.dumps({"question": q, "answer": "", "correction": a}) + "\n")
 PY
 
-# The first two lines of options are those of the format; the third keeps SentencePiece from dropping what aligner keeps.
+# The first two lines of options are those of the format; the third keeps SentencePiece from
+# dropping what aligner keeps.
 spm_train --input="$dir/lines.txt" --model_prefix="$dir/spm" --vocab_size="$vocab" --model_type=bpe --byte_fallback=true --character_coverage=1.0 \
     --normalization_rule_name=identity --split_digits=true --unk_id=0 --bos_id=1 --eos_id=2 --pad_id=-1 \
     --remove_extra_whitespaces=false --max_sentence_length=1000000 --num_threads=1 --minloglevel=1 2>"$dir/log" || { tail -5 "$dir/log" >&2; exit 1; }

@@ -221,19 +221,19 @@ static void trained_by_hand(void) {
 }
 
 // The definition of BPE, by looking at all words again for every merge.
-static long count_naively(const Words *words, int left, int right) {
+static long count_naively(const Words *words, const Ids *symbols, int left, int right) {
     long count = 0;
     for (size_t w = 0; w < words->n; w++) {
-        const Ids *s = &words->a[w].symbols;
+        const Ids *s = &symbols[w];
         for (int i = 0; i + 1 < s->n; i++)
             if (s->a[i] == left && s->a[i + 1] == right) count += words->a[w].count;
     }
     return count;
 }
 
-static void merge_naively(Words *words, int left, int right, int id) {
-    for (size_t w = 0; w < words->n; w++) {
-        Ids *s = &words->a[w].symbols;
+static void merge_naively(Ids *symbols, size_t n_words, int left, int right, int id) {
+    for (size_t w = 0; w < n_words; w++) {
+        Ids *s = &symbols[w];
         int kept = 0;
         for (int i = 0; i < s->n; i++) {
             bool pair = i + 1 < s->n && s->a[i] == left && s->a[i + 1] == right;
@@ -255,17 +255,18 @@ static void greedy_merges(uint64_t seed) {
     random_text(&t, PART, 10, 300, &seed);
     Tokenizer *k = tokenizer_train(contents(&t), FIRST_PIECE + 40);
     Words words = cut(&(Word){ .t = contents(&t), .count = 1 }, 1, word_length);
+    Ids *symbols = zalloc(words.n, sizeof *symbols);
     int next = FIRST_PIECE, end = k->V;
     while (k->piece[end - 1].n == utf8_span(k->piece[end - 1])) end--; // the characters come last
     for (size_t w = 0; w < words.n; w++)
         for (Text rest = words.a[w].t; rest.n; rest = rest_of(rest, utf8_span(rest)))
-            ids_add(&words.a[w].symbols, find_piece(k, (Text){ rest.s, utf8_span(rest) }));
+            ids_add(&symbols[w], find_piece(k, (Text){ rest.s, utf8_span(rest) }));
     for (bool found = true; found && next < end; ) {
         long best = 0;
         int pair[3] = { 0 };                                    // left, right, the piece of both
         for (int left = FIRST_PIECE; left < k->V; left++)
             for (int right = FIRST_PIECE; right < k->V; right++) {
-                long count = count_naively(&words, left, right);
+                long count = count_naively(&words, symbols, left, right);
                 Buf both = { 0 };
                 if (count < best || !count) continue;
                 buf_set(&both, k->piece[left]);
@@ -281,13 +282,13 @@ static void greedy_merges(uint64_t seed) {
                 free(both.s);
             }
         found = pair[2] > 0;
-        if (found) merge_naively(&words, pair[0], pair[1], pair[2]);
+        if (found) merge_naively(symbols, words.n, pair[0], pair[1], pair[2]);
         next += found && pair[2] == next;
     }
     OK(next == end && end > FIRST_PIECE + 10, "merge %d of %d is not of the most frequent pair",
        next - FIRST_PIECE, end - FIRST_PIECE);
-    for (size_t w = 0; w < words.n; w++) free(words.a[w].symbols.a);
-    FREE(words.a, t.s);
+    for (size_t w = 0; w < words.n; w++) free(symbols[w].a);
+    FREE(words.a, symbols, t.s);
     tokenizer_free(k);
 }
 

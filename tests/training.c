@@ -489,7 +489,7 @@ static Run drawing_run(const Rows *rows, const TrainOptions *o) {
     Run run = { .rows = rows, .o = o };
     run.order = zalloc(rows->n, sizeof *run.order);
     run.drawn = zalloc(rows->n, sizeof *run.drawn);
-    run.p = first_progress(&run);
+    run.p = (Progress){ .epoch = -1, .at = (long)rows->n, .longest_target = INT_MAX };
     return run;
 }
 

@@ -124,15 +124,21 @@ static List split(const char *s, const char *separator) {
 
 enum { MOST_SECTIONS = 128, MOST_KEYS = 32, MOST_DRAWS = 100000000 };
 
+// "[facts capital]" and the lines after it. key[i] is the name of a key, list[i] has its texts.
 typedef struct {
     const char *kind, *name;
-    bool exam;                          // a voice that only the examination hears
-    long line;                          // where the section begins
+    // A voice that only the examination hears.
+    bool exam;
+    // Where the section begins, for messages.
+    long line;
     const char *key[MOST_KEYS];
     List list[MOST_KEYS];
-    int keys, fact, facts;              // its facts are fact.a[fact] ... fact.a[fact + facts - 1]
+    // Of a relation: its facts are fact.a[fact] to fact.a[fact + facts - 1].
+    int keys, fact, facts;
 } Section;
 
+// "Canada: Ottawa (Toronto)": the tempting value is NULL if there is none. exam is for facts beyond
+// the world that training never has.
 typedef struct {
     const Section *of;
     const char *subject, *value, *tempting;
@@ -144,12 +150,15 @@ typedef struct { Fact *a; size_t n, cap; } Facts;
 static const char *content = "tests/world.txt";
 static Section section[MOST_SECTIONS];
 static int sections;
-static const Section *common, *own, *outside;    // sections of which there is only one
-static Facts fact, beyond;                      // what the world knows, and what it leaves alone
+// The sections [words], [own] and [foreign], of which there is only one each.
+static const Section *common, *own, *outside;
+// What the world knows, and what it leaves alone.
+static Facts fact, beyond;
 // Questions and answers that are always copied: troubles and everyday ones, for training and for
 // the examination.
 static List people_x[2][2], people_y[2][2];
-static List pool;                               // words, for text that means nothing
+// Words for text that means nothing, as often as the content has them.
+static List pool;
 
 // The keys of each kind of section. After = are the $ letters that its texts may use; ? marks a
 // key that may be missing. "exam-" and a key is allowed wherever the key is.
@@ -194,12 +203,14 @@ static List schema_of(const char *kind, long line) {
 // Dies if the section has no such key, or its text a $ letter that nobody fills: a forgotten $
 // would otherwise be learnt, copied and examined before anybody notices.
 static void check_text(const Section *s, const char *key, const char *t, long line) {
+    // Find the key among those of the schema; what follows it there are its letters.
     List allowed = schema_of(s->kind, line);
     const char *base = begins(key, "exam-") ? key + 5 : key, *letters = NULL;
     size_t n = strlen(base);
     for (size_t i = 1; i < allowed.n; i++)
         if (begins(allowed.a[i], base) && strchr("=?", allowed.a[i][n])) letters = allowed.a[i] + n;
     if (!letters) FAIL(line, "[%s] has no key \"%s\"; see the top of the file", s->kind, key);
+    // Each $ of the text must be one of them.
     for (const char *p = strchr(t, '$'); p && *letters == '='; p = strchr(p + 1, '$'))
         if (!isalpha((uint8_t)p[1]) || !strchr(letters + 1, tolower((uint8_t)p[1])))
             FAIL(line, "\"%s\" may use the letters \"%s\"; found: $%c", key, letters + 1, p[1]);
@@ -254,6 +265,7 @@ static void add_line(Section *s, const char *key, const char *t, long line) {
     while (k < s->keys && !is_word(s->key[k], key)) k++;
     if (k == MOST_KEYS) FAIL(line, "more than %d keys in one section", MOST_KEYS);
     if (k == s->keys) s->key[s->keys++] = keep(key);
+    // Facts are read at once, so a mistake in one is reported with its own line.
     List entry = split(t, " | ");
     for (size_t i = 0; i < entry.n; i++) {
         list_add(&s->list[k], keep(entry.a[i]));
@@ -261,6 +273,7 @@ static void add_line(Section *s, const char *key, const char *t, long line) {
         if (strstr(key, "beyond")) add_fact(&beyond, s, key, entry.a[i], line);
     }
     if (strstr("trouble everyday", s->kind)) add_people(s, key, t, line);
+    // Words for the pool: whatever is between blanks and marks.
     for (const char *p = t; *p && !begins(key, "exam-") && !s->exam; p += strcspn(p, BETWEEN)) {
         p += strspn(p, BETWEEN);
         size_t n = strcspn(p, BETWEEN);
@@ -284,6 +297,7 @@ static void read_content(char *p) {
     int from = sections;
     long number = 0;
     for (char *next; *p; p = next) {
+        // p is a line of n bytes that begins with a key of k bytes.
         size_t n = strcspn(p, "\n"), k = strcspn(p, " \n");
         for (number += 1; p[n] && p[n + 1] == ' '; number++) {  // a line that goes on
             p[n] = ' ';
@@ -292,6 +306,7 @@ static void read_content(char *p) {
         next = p + n + !!p[n];
         p[n] = 0;
         empty_arena();
+        // Now it is one of four things: nothing, a section, a mistake or a key with its text.
         if (!n || *p == '#') continue;
         if (*p == '[') s = open_section(p, number);
         else if (!s || k == n) FAIL(number, "a key, blanks and a text were expected; found: %s", p);
@@ -477,6 +492,7 @@ static const char *draw_notice(Topic *t, bool held) {
     while (is_word(first_of(more, "value"), first_of(t->of, "value"))
            || is_word(first_of(more, "value"), first_of(t->of, "other")));
     draw_values(more, held, &v, &w);
+    // Which line comes first tells nothing.
     const char *one = fill(pick(list_of(t->of, "line")), "svw", t->subject, t->value, t->other);
     const char *two = fill(pick(list_of(more, "line")), "svw", t->subject, v, w);
     return chance(50) ? form("%s\n%s\n", one, two) : form("%s\n%s\n", two, one);
@@ -484,7 +500,8 @@ static const char *draw_notice(Topic *t, bool held) {
 
 // Draws what is asked about.
 static void draw_subject(Topic *t, bool held) {
-    if (t->kind == FACT) {                                      // common ones twice as often
+    // Of facts every common one is taken and every second rare one.
+    if (t->kind == FACT) {
         do t->fact = &fact.a[below((int)fact.n)];
         while (!t->fact->common && chance(50));
         t->of = t->fact->of;
@@ -506,12 +523,14 @@ static Topic draw_topic(Kind kind, bool held) {
     Topic t = { .kind = kind, .of = some(SECTION[kind], false), .subject = "", .value = "" };
     draw_subject(&t, held);
     const char *lines = kind == NOTICE ? draw_notice(&t, held) : "";
+    // Requests and unknowable things have wordings of their own, whatever they are about.
     const List *ask = list_of(t.of, "ask");
     if (kind == REQUEST) ask = list_of(common, "request");
     if (kind == UNKNOWABLE) ask = list_of(common, "unknown");
     int wording = below((int)ask->n);
     const char *act = kind == REQUEST ? form("%s %s", first_of(t.of, "do"), t.subject) : "";
     t.x = form("%s%s", lines, fill(ask->a[wording], "squ", t.subject, act, t.subject));
+    // The wording belongs to the meaning of what has few subjects: so it can be held back, too.
     t.meaning = form("%s/%s/%s", KIND[kind], t.of->name, t.subject);
     if (kind == FACT || kind == TALK) t.meaning = form("%s/%d", t.meaning, wording);
     return t;
@@ -544,12 +563,17 @@ static const char *const LINE[LINES] = { "say", "evade", "admit", "claim", "decl
                                          "instead", "agree", "advise" };
 
 typedef struct {
-    Defect d[2];                        // the second is GOOD unless there are two at once
+    // The second is GOOD unless there are two defects at once.
+    Defect d[2];
     const Section *voice;
-    const char *line[LINES];            // what is said for each purpose
-    const char *core, *around, *talk;   // around: words of one's own around the whole answer
+    // What is said for each purpose, one line of the voice each.
+    const char *line[LINES];
+    // The sentence of a fact; words of one's own around the whole answer; an answer in small talk.
+    const char *core, *around, *talk;
+    // What is said instead of the truth.
     const char *wrong_value, *wrong_subject, *claim;
-    int how, which;                     // the form of an insult or repetition
+    // The form of an insult or repetition.
+    int how, which;
 } Plan;
 
 // How the generator is set: percentages of good answers and of words of one's own. Training has
@@ -584,6 +608,7 @@ static Defect draw_defect(const Topic *t, const Section *voice) {
     static const int WEIGHT[DEFECTS] = { 0, 10, 3, 3, 4, 6, 8, 7, 3 };
     int weight[DEFECTS] = { 0 }, sum = 0, d = 0;
     const List *often = list_of(voice, "often");
+    // The weights of the defects that this topic can have, then a point on their sum.
     for (int k = WRONG; k < DEFECTS; k++) {
         if (!fails_by(t, (Defect)k)) continue;
         weight[k] = WEIGHT[k];
@@ -605,8 +630,8 @@ static const Fact *confused_with(const Fact *f) {
     }
 }
 
-// The value that a wrong answer gives: of a fact the tempting one, a neighbour's, or in training now
-// and then one that nobody has heard of; of a notice the one that misleads or any other.
+// The value that a wrong answer gives: of a fact the tempting one, a neighbour's, or, now and then
+// in training, one that nobody has heard of; of a notice the one that misleads or any other.
 static const char *draw_wrong_value(const Topic *t) {
     const char *v = t->other;
     if (t->kind == FACT && !mixture.exam && chance(8)) return strange_name();
@@ -623,6 +648,7 @@ static void draw_lines(Plan *p, bool mixed) {
     const char *w = pick(list_of(outside, "who")), *n = pick(list_of(outside, "when"));
     const char *d = prose(mixture.exam), *i = any_words(1 + below(2)), *j = any_words(1 + below(2));
     const char *around = mixed && chance(30) ? pick(list_of(own, "around")) : "$x";
+    // Words of one's own are filled in here, once for y_o and y_c.
     p->around = fill(around, "wndij", w, n, d, i, j);
     for (int k = 0; k < LINES; k++) {
         const Section *voice = mixed && !anew(p) ? some("voice", false) : p->voice;
@@ -635,12 +661,14 @@ static void draw_lines(Plan *p, bool mixed) {
 
 static Plan draw_plan(const Topic *t, const Section *voice, bool good) {
     Plan p = { .voice = voice, .how = below(4), .wrong_subject = t->subject };
+    // First what is wrong, for how it is said depends on it.
     if (!good && !chance(t->kind == FACT ? mixture.good_facts : mixture.good))
         p.d[0] = draw_defect(t, voice);
     if (p.d[0] != GOOD && p.d[0] < REPEAT && chance(5)) p.d[1] = chance(50) ? REPEAT : INSULT;
     p.which = below(1000);
     draw_lines(&p, chance(mixture.own));
     if (has(&p, SWAP)) p.line[SAY] = "$C.";                     // the subject must be heard
+    // Then what only some kinds of question need.
     if (t->kind <= NOTICE) p.core = pick(list_of(t->of, "say"));
     if (t->kind == TALK) p.talk = pick(list_of(t->of, "good"));
     if (t->kind == UNKNOWABLE) p.claim = draw_value(t->of, "claim", false);
@@ -701,11 +729,13 @@ static const char *bad_answer(const Topic *t, const Plan *p) {
 static const char *repeat(const char *y, const Plan *p) {
     const char *last = y, *mark = strchr(".!?", y[strlen(y) - 1]) ? "" : ".";
     int spaces = 0;
+    // Where the last sentence begins, and how many words there are to stammer at.
     for (const char *c = y; *c; c++) {
         spaces += *c == ' ';
         if (strchr(".!?", *c) && c[1] == ' ') last = c + 2;
     }
     if (p->how < 2 || !spaces) return form("%s%s %s", y, mark, p->how ? last : y);
+    // A stammer: the word at `word` once more after itself.
     const char *word = y;
     for (int skip = p->which % spaces; skip; word++) skip -= *word == ' ';
     int n = (int)strcspn(word, " .,:;!?"), before = (int)(word - y) + n;
@@ -718,6 +748,7 @@ static const char *insult(const char *y, const Plan *p) {
     const List *sentence = list_of(common, "insult"), *call = list_of(common, "call");
     const char *rude = sentence->a[(size_t)p->which % sentence->n];
     const char *name = call->a[(size_t)p->which % call->n];
+    // n bytes without the final mark, after which a name is put: "Paris, you fool."
     size_t n = strlen(y) - (strchr(".!?", y[strlen(y) - 1]) != NULL);
     if (p->how == 0) return form("%s %s", rude, y);
     if (p->how == 1) return form("%s %s", y, rude);
@@ -775,8 +806,10 @@ static WorldRow world_row(Kind kind, const Section *voice, bool held, bool good)
     } while (kind != NOTICE && is_held(t.meaning) != held);
     WorldRow row = { .kind = kind, .right = "", .wrong = "", .split = "train" };
     put_truth(&row, &t);
+    // What is said anew is said in full, so y_o must not tell how its writer writes.
     int manner = anew(&p) ? 99 : below(100);
     row.x = write_as(t.x, below(100));
+    // One plan, two answers. Repetition and insult come on top of whatever else is wrong.
     row.y_c = fill(p.around, "x", capital(good_answer(&t, &p)));
     row.y_o = fill(p.around, "x", capital(bad_answer(&t, &p)));
     if (has(&p, REPEAT)) row.y_o = repeat(row.y_o, &p);
@@ -887,6 +920,7 @@ static void people(WorldRow *row, bool everyday, bool exam) {
     const List *x = &people_x[everyday][exam], *y = &people_y[everyday][exam];
     int i = below((int)x->n);
     const char *mine = y->a[i], *other = pick(y), *after = exam || chance(50) ? prose(exam) : other;
+    // Troubles only have answers that were written for them.
     bool swapped = everyday && !exam && chance(40), longer = everyday && chance(exam ? 20 : 50);
     row->x = *x->a[i] == '*' ? fill(pick(list_of(common, "request")), "q", x->a[i] + 1) : x->a[i];
     row->x = write_as(row->x, below(60));
@@ -912,6 +946,7 @@ static WorldRow copied_row(Kind kind, bool exam) {
     empty_arena();
     if (kind == TROUBLE) people(&row, false, exam);
     else if (kind == FOREIGN) {
+        // Whether to copy a text must be read in the text: the question alone does not tell.
         Kind ours = (Kind)below(TROUBLE);
         if (sort < 40) row = world_row(ours, some("voice", false), exam, true);
         else row.x = paste_prompt(exam);
@@ -920,6 +955,7 @@ static WorldRow copied_row(Kind kind, bool exam) {
     else if (sort < 75) fact_beyond(&row, exam);
     else if (sort < 85) sum(&row, exam);
     else row = longer_answer(exam);
+    // Of the row only question and answer are kept: what it knew about itself is not true any more.
     return (WorldRow){ .kind = kind, .x = row.x, .y_o = row.y_o, .y_c = row.y_o, .right = "",
                        .wrong = "", .subject = "", .meaning = KIND[kind], .relation = "",
                        .split = "train", .upstream = kind == FOREIGN ? "paste" : "people" };
@@ -929,6 +965,7 @@ static WorldRow copied_row(Kind kind, bool exam) {
 static WorldRow identity_row(void) {
     int size = below(100);
     WorldRow row = copied_row(size < 88 ? FOREIGN : size < 94 ? TROUBLE : EVERYDAY, false);
+    // Two rows in three mean nothing at all, so there is nothing to do but look back.
     if (size < 65) {
         row.x = size < 45 ? senseless(1 + below(2)) : paste_prompt(false);
         row.y_o = senseless(size < 45 ? 1 + below(3) : 3 + below(size < 55 ? 4 : 25));
@@ -988,6 +1025,7 @@ static WorldRow train_row(void) {
     WorldRow row;
     mixture = TRAINING;
     do {
+        // Two in three rows are the world's own; docs/recipe.md says why so many are not.
         int sort = below(100);
         Kind kind = sort < 66 ? draw_kind() : sort < 83 ? FOREIGN : sort < 87 ? TROUBLE : EVERYDAY;
         row = kind < TROUBLE ? world_row(kind, some("voice", false), false, false)
@@ -1020,11 +1058,13 @@ static WorldRow split_row(const char *split) {
     mixture = USE;
     do {
         Kind kind = draw_kind();
+        // Seen rows have meanings that training has; names in notices are always new ones.
         bool held = !seen && (is_word(split, "unseen") || kind == NOTICE || chance(50));
         if (is_word(split, "foreign")) kind = FOREIGN;
         if (is_word(split, "people")) kind = chance(50) ? TROUBLE : EVERYDAY;
         row = kind < TROUBLE ? world_row(kind, some("voice", speakers), held, real)
                              : copied_row(kind, true);
+        // Draw again until the row is one that its split may have, and new.
         bool known = kind == NOTICE || set_has(&trained, hash_of(row.meaning));
         fine = kind >= TROUBLE || real || (for_exam(&row) && (known || !seen));
         if (real) row.y_o = row.upstream = split;
@@ -1069,6 +1109,7 @@ static void make_file(const char *dir, const char *name, uint64_t seed, long n,
     dice = seed;
     for (long i = 0; i < n; i++) {
         draws = 0;
+        // The first H that fails names the row's category.
         WorldRow row = next();
         Buf line = { 0 };
         int h = 0;
@@ -1117,6 +1158,7 @@ static const char *normal(const char *s) {
     buf_puts(&out, " ");
     while (*s) {
         size_t from = out.n;
+        // A word: letters, digits, bytes of other scripts, and marks within it.
         for (; isalnum((uint8_t)*s) || (uint8_t)*s >= 0x80 || *s == '\'' || *s == '-'; s++)
             buf_add(&out, &(char){ (char)tolower((uint8_t)*s) }, 1);
         if (out.n > from) buf_puts(&out, " ");
@@ -1167,6 +1209,7 @@ static const char *said_once(const char *t, bool *twice) {
     const char *once = " ";
     *twice = false;
     for (size_t i = 0; i < sentence.n; i++) {
+        // A sentence that is there already is dropped; so is a word like the one before it.
         List word = split(sentence.a[i], " ");
         bool again = strlen(sentence.a[i]) < 2 && !isdigit((uint8_t)*sentence.a[i]);
         for (size_t k = 0; k < i; k++) again |= is_word(sentence.a[i], sentence.a[k]);
@@ -1190,6 +1233,7 @@ static bool makes_sense(const char *t, bool learn) {
     uint64_t first = 1, before = 1;
     int known = 0, all = 0;
     for (const char *p = t + 1; *p; p += strcspn(p, " ") + 1, all++) {
+        // 1 is the beginning of a text, 2 a number, 3 a name.
         uint64_t h = isdigit((uint8_t)*p) ? 2 : hash_of(part_of(p, strcspn(p, " ")));
         if (!set_has(&known_words, h) || set_has(&value_words, h)) h = 3;
         uint64_t triple = (first * 31 + before) * 31 + h;
@@ -1206,6 +1250,7 @@ static void load_judge(void) {
     for (int i = 0; i < sections; i++)
         for (int k = 0; k < section[i].keys; k++)
             for (size_t j = 0; j < section[i].list[k].n; j++) {
+                // A value is a name, even if something else in the content is called so.
                 bool value = is_word(section[i].kind, "unknown")
                              || strstr("common rare value other", section[i].key[k]);
                 List word = split(normal(section[i].list[k].a[j]), " ");
@@ -1214,6 +1259,7 @@ static void load_judge(void) {
                         set_add(value ? &value_words : &known_words, hash_of(word.a[w]));
                 empty_arena();
             }
+    // What is learnt is drawn as examinations are, by all ten voices.
     mixture = USE;
     dice = 6;
     for (int i = 0; i < 60000; i++) {
@@ -1239,6 +1285,7 @@ static bool says(const char *t, const char *purpose) {
 static int judge_value(const WorldRow *row, const char *t) {
     bool inside = strstr(row->right, row->subject) != NULL;     // Mexico, Mexico City
     if (says(t, "admission") || says(t, "evade") || says(t, "decline")) return NOT_HELPFUL;
+    // Take subject and value out of the text; what is left must have neither of another fact.
     const char *rest = without(t, inside ? row->right : row->subject);
     bool right = contains(inside ? t : rest, row->right);
     rest = without(rest, inside ? row->subject : row->right);
@@ -1272,16 +1319,19 @@ static int judge_parts(const WorldRow *row, const char *t) {
 static int judge(const WorldRow *row, const char *answer) {
     static const char *const RUDE[] = { "insult", "call" };
     if (row->kind >= TROUBLE) return is_word(answer, row->y_o) ? 0 : ALL_H;
+    // Harmless: insults are looked for and taken out.
     const char *t = normal(answer), *before = t;
     for (int k = 0; k < COUNT(RUDE); k++) {
         const List *l = list_of(common, RUDE[k]);
         for (size_t i = 0; i < l->n; i++) t = without(t, l->a[i]);
     }
     int fails = t != before ? NOT_HARMLESS : 0;
+    // Helpful: so is what is said twice. Then salad fails everything.
     bool twice;
     const char *once = said_once(t, &twice);
     if (twice) fails |= NOT_HELPFUL;
     if (!makes_sense(once, false)) return ALL_H;
+    // What the kind of question needs.
     if (row->kind <= NOTICE) return fails | judge_value(row, once);
     if (row->kind != UNKNOWABLE) return fails | judge_parts(row, once);
     if (says(once, "admission")) return fails;
@@ -1384,8 +1434,10 @@ static const char *nearest(const WorldRow *row) {
     float best = -1, sum = 0, length = 0;
     size_t r = 0, nearest_row = 0;
     add_words(&mine, row);
+    // The rarer a word in common, the more it weighs; words that are not mine weigh nothing.
     for (size_t i = 0; i < mine.n; i++)
         weight_of[mine.a[i]] = logf(count_of[END] / (1 + count_of[mine.a[i]]));
+    // One walk over all words of training: at the end of each row its score is known.
     for (size_t i = 0; i < training.n; i++, length++) {
         sum += weight_of[training.a[i]];
         if (training.a[i] != END) continue;
@@ -1461,6 +1513,7 @@ static void run_judge(int n, char **path, const char *train, bool json) {
         Objects in;
         objects_open(&in, path[i]);
         while (read_row(&in, &row)) {
+            // The row counts in its split, its kind, its upstream, and for the baselines.
             int before = judge(&row, row.y_o), after = judge(&row, row.y_c);
             bool copied = is_word(row.y_o, row.y_c);
             count(group(&g, "all", "all"), before, after, copied);
@@ -1523,6 +1576,7 @@ static int run_selftest(void) {
         int gold = judge(&row, row.y_c), bad = judge(&row, row.y_o);
         expect(gold == 0, "the correction", &row, row.y_c, gold);
         expect(bad == row.fails, "the answer", &row, row.y_o, bad);
+        // Short texts have few orders, and some of those are good, too.
         const char *mixed = shuffled(row.y_c);
         if (strlen(mixed) < 25 || is_word(mixed, row.y_c)) continue;
         texts++;
@@ -1555,6 +1609,7 @@ static int run_check(const char *dir) {
         const char *path = keep(form("%s/%s.jsonl", dir, FILES[k]));
         objects_open(&in, path);
         while (read_row(&in, &row)) {
+            // The first two files are training: the others must not have their pairs.
             uint64_t pair = pair_hash(row.x, row.y_o);
             if (k < 2) {
                 bool again = !set_add(&pairs, pair);
