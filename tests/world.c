@@ -1647,7 +1647,7 @@ int main(int argc, char **argv) {
         else argv[n++] = argv[i];
     }
     const char *command = n ? argv[0] : "";
-    long rows = n == 4 ? atol(argv[3]) : TRAIN_ROWS;
+    long rows = n == 4 && is_word(command, "make") ? atol(argv[3]) : TRAIN_ROWS;
     if (rows < 1 || rows > 1000000 || more_facts < 0 || more_facts > 100000) usage_of_world();
     read_content(read_all(content).s);
     if (more_facts) add_made_up_facts(more_facts);
