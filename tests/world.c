@@ -1137,8 +1137,8 @@ static void run_make(const char *dir, const char *tokenizer, long rows) {
     make_file(dir, "demo", 4, 12, demo_row);
     make_file(dir, "dev", 10, EXAM_ROWS, exam_row);
     make_file(dir, "dev_real", 11, REAL_ROWS, real_row);
-    make_file(dir, "exam", 20, EXAM_ROWS, exam_row);
-    make_file(dir, "exam_real", 21, REAL_ROWS, real_row);
+    make_file(dir, "exam", 30, EXAM_ROWS, exam_row);
+    make_file(dir, "exam_real", 31, REAL_ROWS, real_row);
 }
 
 /* ----------------------------------------------------------------------------------------------
