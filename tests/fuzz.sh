@@ -10,7 +10,7 @@ for target in "$@"; do mkdir -p "build/corpus/$target"; done
 ASAN_OPTIONS=detect_leaks=0 build/fuzz seeds build/corpus 2> /dev/null
 for target in "$@"; do
     log=build/fuzz-$target.log
-    if ! TARGET=$target build/fuzz -close_fd_mask=3 -detect_leaks=0 -max_total_time="$seconds" -max_len=40000 \
+    if ! ASAN_OPTIONS=detect_leaks=0 TARGET=$target build/fuzz -close_fd_mask=3 -detect_leaks=0 -max_total_time="$seconds" -max_len=40000 \
         -timeout=20 -rss_limit_mb=4000 -print_final_stats=1 -artifact_prefix="build/crash-$target-" \
         "build/corpus/$target" > "$log" 2>&1
     then
