@@ -1,6 +1,6 @@
 #!/bin/sh
 # run.sh - the copy-or-correct demo. It builds what is missing, and trains a tiny Aligner first if
-# there is none (about three minutes).
+# there is none (about five minutes).
 #
 #   ./run.sh                        on a terminal a conversation, otherwise a dozen demonstrations
 #   ./run.sh "question" "answer"    corrects that one pair

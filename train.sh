@@ -2,7 +2,7 @@
 # train.sh - from nothing to a trained and examined Aligner on a laptop.
 #
 #   ./train.sh          makes whatever is missing: the world's data, two upstream models, the Aligner,
-#                       its examination (about three minutes on 2 cores); Ctrl-C loses nothing
+#                       its examination (about five minutes on 2 cores); Ctrl-C loses nothing
 #   ./train.sh quick    the same with few steps, in build/quick: shows that it runs, nothing else
 #   ./train.sh long     three times the rows and steps, in build/long
 #   ./train.sh [quick] NAME...   the paper's experiments: tests/experiments.py lists their names
@@ -80,7 +80,7 @@ stage warmup warmup $new --dim 96 --layers 5 --heads 3 --hidden 144 \
     --data "$data/identity.jsonl" --tokens 512 --grow-below 1.5 \
     --steps "$(steps 1000 150 1000)" --lr 2e-3 --adam-eps 1e-4
 stage aligner aligner --init "$models/warmup.gguf" --data "$data/train.jsonl" --tokens 1024 \
-    --steps "$(steps 4000 250 12000)" --lr 6e-3 --muon 0.5 --ema 0.98 --adam-eps 1e-4 --keep 4
+    --steps "$(steps 4000 250 12000)" --lr 6e-3 --muon 0.5 --ema 0.98 --adam-eps 1e-4 --keep 2.5
 
 # The examination, opened here for the first time: everything above was chosen on data/dev.jsonl.
 # Speakers bring their answers, the two upstream models are asked first. Quick takes few rows.

@@ -132,7 +132,7 @@ static void damaged_files(void) {
     damage((Reader){ "GGUF", load_model, true }, false, path, 600, header, 997);
     free(f.s);
     tokenizer_save(m.tokenizer, path);
-    damage((Reader){ "tokenizer.bin", load_tokenizer_bin, true }, true, path, 600, 6000, 7);
+    damage((Reader){ "tokenizer.bin", load_tokenizer_bin, true }, true, path, 100, 0, 61);
     model_free(&m);
 }
 

@@ -83,21 +83,27 @@ echo
 for file in aligner.c tests/lab.c tests/world.c; do
     [ -f "$file" ] || { printf '%-32s not there\n' "$file"; continue; }
     count "$file" | awk -F '\t' -v file="$file" '
-    function budget(what, number, sign, limit) {
+    # A budget that is not met yet may not get worse: then `now` is what --check holds it to.
+    function budget(what, number, sign, limit, now) {
         ok = sign == "<=" ? number <= limit : number >= limit
-        printf "%-32s %9s   %s %-9s %s\n", file ": " what, number, sign, limit, ok ? "" : "EXCEEDED"
-        bad += !ok
+        held = now == "" ? ok : sign == "<=" ? number <= now : number >= now
+        printf "%-32s %9s   %s %-9s %s\n", file ": " what, number, sign, limit,
+            ok ? "" : held ? "not met (held at " now ")" : "EXCEEDED"
+        bad += !held
     }
     $1 == "total" {
-        budget("lines of code", $3, "<=", file == "aligner.c" ? 2600 : file == "tests/lab.c" ? 1100 : 1200)
+        if (file == "aligner.c") budget("lines of code", $3, "<=", 2600, 3350)
+        else budget("lines of code", $3, "<=", file == "tests/lab.c" ? 1100 : 1200)
         budget("lines over 100 columns", $5, "<=", 0)
         if (file == "aligner.c") {
-            budget("bytes", $6, "<=", 170 * 1024)
-            budget("functions", $7, "<=", 200)
-            budget("lines of the median function", $8, ">=", 12)
+            budget("bytes", $6, "<=", 170 * 1024, 225000)
+            budget("functions", $7, "<=", 200, 270)
+            budget("lines of the median function", $8, ">=", 12, 8)
             budget("lines of code in Part I", $9 ? $9 : "no end", "<=", 700)
         }
-        if (file != "tests/world.c") budget("% of comment", sprintf("%.1f", 100 * $4 / ($3 + $4)), ">=", 25)
+        share = sprintf("%.1f", 100 * $4 / ($3 + $4))
+        if (file == "aligner.c") budget("% of comment", share, ">=", 25, 20)
+        else if (file == "tests/lab.c") budget("% of comment", share, ">=", 25)
     }
     END { exit bad > 0 }' || exceeded=1
 done

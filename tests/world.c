@@ -337,8 +337,7 @@ static long draws;                      // for this row
 // Every draw comes through here. Many loops below draw until they like the result; if the content
 // cannot give it, they would never end.
 static int below(int n) {
-    CHECK(n > 0 && draws++ < MOST_DRAWS, "%s: a list is too short to draw a row from; give the "
-          "sections more entries", content);
+    CHECK(n > 0 && draws++ < MOST_DRAWS, "%s: a list is too short; add entries", content);
     return (int)(random_u64(&dice) % (uint64_t)n);
 }
 
@@ -1125,8 +1124,7 @@ static void make_file(const char *dir, const char *name, uint64_t seed, long n,
         fwrite(line.s, 1, line.n, f);
         free(line.s);
     }
-    bool written = !ferror(f);
-    CHECK(!fclose(f) && written, "cannot write %s: %s; is the disk full?", path, strerror(errno));
+    CHECK(!ferror(f) && !fclose(f), "cannot write %s: %s; is the disk full?", path, strerror(errno));
 }
 
 // Everything that train.sh needs, in one folder.
@@ -1139,8 +1137,8 @@ static void run_make(const char *dir, const char *tokenizer, long rows) {
     make_file(dir, "demo", 4, 12, demo_row);
     make_file(dir, "dev", 10, EXAM_ROWS, exam_row);
     make_file(dir, "dev_real", 11, REAL_ROWS, real_row);
-    make_file(dir, "exam", 20, EXAM_ROWS, exam_row);
-    make_file(dir, "exam_real", 21, REAL_ROWS, real_row);
+    make_file(dir, "exam", 30, EXAM_ROWS, exam_row);
+    make_file(dir, "exam_real", 31, REAL_ROWS, real_row);
 }
 
 /* ----------------------------------------------------------------------------------------------
@@ -1385,8 +1383,8 @@ static bool read_row(Objects *in, WorldRow *row) {
         Text raw = json_find(object, MEMBER[k].name);
         t.n = 0;
         buf_puts(&t, "");
-        CHECK(raw.s ? json_text(raw, &t) : k > 2, "%s:%ld: no text under \"%s\"; rows of `world "
-              "make` have one", in->path, in->line, MEMBER[k].name);
+        CHECK(raw.s ? json_text(raw, &t) : k > 2, "%s:%ld: no \"%s\"", in->path, in->line,
+              MEMBER[k].name);
         MEMBER_OF(row, k) = part_of(t.s, strlen(t.s));
     }
     free(t.s);
@@ -1611,13 +1609,10 @@ static int run_check(const char *dir) {
         while (read_row(&in, &row)) {
             // The first two files are training: the others must not have their pairs.
             uint64_t pair = pair_hash(row.x, row.y_o);
-            if (k < 2) {
-                bool again = !set_add(&pairs, pair);
-                two_ways += set_add(&triples, hash_more(pair, row.y_c)) && again;
-                continue;
-            }
-            rows++;
-            if (!set_has(&pairs, pair)) continue;
+            bool again = k < 2 && !set_add(&pairs, pair);
+            two_ways += k < 2 && set_add(&triples, hash_more(pair, row.y_c)) && again;
+            rows += k >= 2;
+            if (k < 2 || !set_has(&pairs, pair)) continue;
             leaks++;
             fprintf(stderr, "%s:%ld: in training, too: %s\n", path, in.line, row.x);
         }
@@ -1640,11 +1635,10 @@ static void __attribute__((noreturn)) usage_of_world(void) {
 
 int main(int argc, char **argv) {
     const char *train = NULL;
-    bool json = false;
-    int n = 0, status = 0;
-    long more_facts = 0;
+    bool json = false, more;
+    long n = 0, status = 0, more_facts = 0;
     for (int i = 1; i < argc; i++) {
-        bool more = i + 1 < argc;
+        more = i + 1 < argc;
         if (is_word(argv[i], "--json")) json = true;
         else if (is_word(argv[i], "--train") && more) train = argv[++i];
         else if (is_word(argv[i], "--content") && more) content = argv[++i];
@@ -1653,16 +1647,16 @@ int main(int argc, char **argv) {
         else argv[n++] = argv[i];
     }
     const char *command = n ? argv[0] : "";
-    long rows = n == 4 ? atol(argv[3]) : TRAIN_ROWS;
+    long rows = n == 4 && is_word(command, "make") ? atol(argv[3]) : TRAIN_ROWS;
     if (rows < 1 || rows > 1000000 || more_facts < 0 || more_facts > 100000) usage_of_world();
     read_content(read_all(content).s);
     if (more_facts) add_made_up_facts(more_facts);
     if (is_word(command, "corpus") && n == 2) make_file("", argv[1], 5, CORPUS_ROWS, train_row);
     else if (is_word(command, "make") && (n == 3 || n == 4)) run_make(argv[1], argv[2], rows);
     else if (is_word(command, "check") && n == 2) status = run_check(argv[1]);
-    else if (is_word(command, "judge") && n > 1) run_judge(n - 1, argv + 1, train, json);
+    else if (is_word(command, "judge") && n > 1) run_judge((int)n - 1, argv + 1, train, json);
     else if (is_word(command, "selftest") && n == 1) status = run_selftest();
     else usage_of_world();
     CHECK(!fflush(stdout) && !ferror(stdout), "cannot write the result: %s", strerror(errno));
-    return status;
+    return (int)status;
 }
