@@ -96,6 +96,7 @@ page:                                         ## build/page.html: the lecture an
 
 docs:                                         ## pages and plots of the experiments from their numbers (docs/results)
 	@tests/experiments.py docs
+	@tests/picture.py
 
 clean:                                        ## removes build/
 	rm -rf build
