@@ -944,6 +944,7 @@ def fault_20():
     m, t = read("m.gguf"), read("t.bin")
     more = "--data @rows.jsonl --steps 1 --out @y"
     for line, source in {
+            "info -": m, "correct - @rows.jsonl --quiet": m,
             "tokens - --text y": m, f"train sft --tokenizer - {TINY} {more}": t,
             f"train aligner --init - {more}": m}.items():
         good(line, stdin=source)
