@@ -36,7 +36,7 @@ all: $(B)/aligner $(B)/world $(LAB)
 
 $(B)/aligner: aligner.c Makefile
 	@mkdir -p $(B)
-	@echo "$(CC): OpenMP $(if $(OPENMP),found,not found: one thread); vector unit $(call first,$(UNIT),none that is used)"
+	@echo "$(CC): OpenMP $(if $(OPENMP),found,not found: one thread); vector unit $(call first,$(UNIT),none that is used)" >&2
 	$(CC) $(CFLAGS) aligner.c -o $@ -lm
 
 $(B)/world: tests/world.c aligner.c Makefile
@@ -96,6 +96,7 @@ page:                                         ## build/page.html: the lecture an
 
 docs:                                         ## pages and plots of the experiments from their numbers (docs/results)
 	@tests/experiments.py docs
+	@tests/picture.py
 
 clean:                                        ## removes build/
 	rm -rf build

@@ -997,16 +997,16 @@ static double random_unit(uint64_t *state) {
     return (double)(random_u64(state) >> 11) * 0x1p-53;
 }
 
-// Reads a whole file into memory; the caller frees .s.
+// Reads a whole file (- is standard input) into memory; the caller frees .s.
 static Buf read_all(const char *path) {
     static char chunk[16384];
     Buf b = { 0 };
-    FILE *f = fopen(path, "rb");
+    FILE *f = is(path, "-") ? stdin : fopen(path, "rb");
     CHECK(f, "cannot open %s: %s; name a file that can be read", path, strerror(errno));
     buf_set(&b, text(""));
     for (size_t n; (n = fread(chunk, 1, sizeof chunk, f)) > 0; ) buf_add(&b, chunk, n);
     CHECK(!ferror(f), "cannot read %s: %s", path, strerror(errno));
-    fclose(f);
+    if (f != stdin) fclose(f);
     return b;
 }
 

@@ -64,7 +64,7 @@ for page in docs/*.md; do
         result $? "$page" "train.sh takes no argument $argument"
     done
     for option in $(grep -E '^--[a-z][a-z-]*$' "$tmp/words" | sort -u); do
-        grep -qF -e "\"$option\"" aligner.c tests/*.c
+        grep -qF -e "\"$option\"" aligner.c tests/*.c tests/*.py
         result $? "$page" "there is no option $option"
     done
 done
