@@ -21,7 +21,8 @@ explained=()                            # a file's line with this text may be re
 because() { explained+=("$1|$2"); }     # because CHECK TEXT REASON
 because bugprone-misplaced-widening-cast '(size_t)(t0 + i0)' "both are positions inside a batch"
 because clang-analyzer-core.NullDereference 'const char c = o->text.s[o->at]' "at < n, so there is text"
-because clang-analyzer-core.NullDereference 'nearest->name' "each command takes --quiet, so a nearest name exists"
+because clang-analyzer-core.NullDereference 'best->name' "each command takes --quiet, so a nearest name exists"
+because clang-analyzer-core.NonNullParamChecker 'bool is(const char *a' "it supposes a list of commands without any"
 because clang-analyzer-core.UndefinedBinaryOperatorResult '1099511628211u' "it cannot follow the bytes of a double"
 because bugprone-sizeof-expression 'sizeof *row)' "an array of pointers is meant"
 because bugprone-sizeof-expression 'sizeof *run->drawn' "an array of pointers is meant"
