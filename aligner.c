@@ -869,21 +869,28 @@ static const char *answer(Generator *pi, Text x, Buf *y_o) {
 // The control codes of ASCII. A terminal obeys some of them, so none may reach it from a file.
 static bool is_control(char c) { return (uint8_t)c < 32 || c == 127; }
 
-// Prints one message with its place in this file and exits with 1. Messages quote files, so control
-// codes are replaced: the message stays one line and cannot steer the terminal.
-static void __attribute__((noreturn, format(printf, 3, 4)))
-die(const char *file, int line, const char *format, ...) {
-    const char *base = strrchr(file, '/');
+// Prints one message and exits. Messages quote files and the command line, so control codes are
+// replaced: the message stays one line and cannot steer the terminal.
+static void __attribute__((noreturn, format(printf, 3, 0)))
+leave(int status, const char *end, const char *format, va_list a) {
     char message[1024];
-    va_list a;
-    va_start(a, format);
     vsnprintf(message, sizeof message, format, a);
-    va_end(a);
     for (char *c = message; *c; c++)
         if (is_control(*c)) *c = '?';
     fflush(stdout);
-    fprintf(stderr, "aligner: %s (%s:%d)\n", message, base ? base + 1 : file, line);
-    exit(1);
+    fprintf(stderr, "aligner: %s%s\n", message, end);
+    exit(status);
+}
+
+// Exits with 1; the message ends with its place in this file.
+static void __attribute__((noreturn, format(printf, 3, 4)))
+die(const char *file, int line, const char *format, ...) {
+    const char *base = strrchr(file, '/');
+    char place[128];
+    va_list a;
+    snprintf(place, sizeof place, " (%s:%d)", base ? base + 1 : file, line);
+    va_start(a, format);
+    leave(1, place, format, a);
 }
 
 // n elements of the given size, all zero, 64-byte aligned for the vector units. The product is
@@ -1042,18 +1049,20 @@ static float read_f32(File *f) {
     return v;
 }
 
-// The name a file has until it is whole. No user has such a file of his own.
-static Buf temporary_name(const char *path) {
+// The name of a file that belongs to path: OUT.state, and what a file is called until it is whole.
+static const char TEMPORARY[] = ".aligner-tmp", STATE[] = ".state";
+
+static Buf with_ending(const char *path, const char *ending) {
     Buf name = { 0 };
     buf_puts(&name, path);
-    buf_puts(&name, ".aligner-tmp");
+    buf_puts(&name, ending);
     return name;
 }
 
 // Writes the parts to a temporary file, then renames it. Renaming is atomic: nobody ever sees
 // half a file, and a crash or a full disk leaves the old one whole.
 static void write_file(const char *path, int n_parts, const Text *part) {
-    Buf temporary = temporary_name(path);
+    Buf temporary = with_ending(path, TEMPORARY);
     FILE *f = fopen(temporary.s, "wb");
     CHECK(f, "cannot write %s: %s; name a folder that can be written", path, strerror(errno));
     bool ok = true;
@@ -1071,7 +1080,7 @@ static void write_file(const char *path, int n_parts, const Text *part) {
 // Tries, before any work is done, whether path can be written at the end.
 static void check_writable(const char *path) {
     struct stat s;
-    Buf temporary = temporary_name(path);
+    Buf temporary = with_ending(path, TEMPORARY);
     CHECK(stat(path, &s) || S_ISREG(s.st_mode), "cannot write %s: it is not a file", path);
     FILE *f = fopen(temporary.s, "wb");
     CHECK(f, "cannot write %s: %s; name a folder that can be written", path, strerror(errno));
@@ -3176,14 +3185,6 @@ static enum Status read_object(Objects *o) {
     return ROW_BAD;
 }
 
-// For the programs in tests/: the next object, or false at the end. They stop at a broken one.
-static bool __attribute__((unused)) next_object(Objects *o, Text *object) {
-    enum Status status = read_object(o);
-    CHECK(status != ROW_BAD, "%s: %s", o->path, o->reason);
-    *object = o->object;
-    return status == ROW_GOOD;
-}
-
 enum { NEED_X = 1, NEED_Y_O = 2, NEED_Y_C = 4 };        // the keys that a row must have
 
 // The next row: the asked texts of it, which last until the next call; the others are NONE. keys
@@ -3394,8 +3395,7 @@ static void check_finite(double loss, double norm, long step) {
 enum { STATE_NUMBERS = offsetof(Progress, m), STATE_HEAD = 24 + STATE_NUMBERS };
 
 // FNV-1a again: good enough to notice a change, and not meant against anybody's malice.
-static uint64_t hash_bytes(uint64_t h, const void *p, size_t n)         // FNV-1a
-{
+static uint64_t hash_bytes(uint64_t h, const void *p, size_t n) {
     for (size_t i = 0; i < n; i++) h = (h ^ ((const uint8_t *)p)[i]) * 1099511628211u;
     return h;
 }
@@ -3425,15 +3425,13 @@ static uint64_t run_hash(const Run *run) {
 static void checkpoint(Run *run) {
     Model *m = run->model;
     Progress *p = &run->p;
-    Buf path = { 0 };
+    Buf path = with_ending(run->o->out, STATE);
     const uint64_t n_params = m->n_params;
     const size_t n = m->n_params * sizeof(float);
     const void *piece[] = { "ALNSTAT2", &n_params, &run->hash, p, m->params, p->m, p->v, p->mean };
     const size_t size[] = { 8, 8, 8, STATE_NUMBERS, n, n, n, n };
     Text part[8];
     for (int i = 0; i < 8; i++) part[i] = (Text){ piece[i], size[i] };
-    buf_puts(&path, run->o->out);
-    buf_puts(&path, ".state");
     m->step = p->step;
     write_file(path.s, p->mean ? 8 : 7, part);
     exchange_mean(m, p);
@@ -3446,12 +3444,10 @@ static void checkpoint(Run *run) {
 // any other. If there is none yet, the run begins at its first step.
 static void resume(Run *run) {
     Model *m = run->model;
-    Buf path = { 0 };
+    Buf path = with_ending(run->o->out, STATE);
     uint64_t n_params, hash;
     Progress p = run->p;
     const size_t n = m->n_params * sizeof(float);
-    buf_puts(&path, run->o->out);
-    buf_puts(&path, ".state");
     if (access(path.s, F_OK)) {
         CHECK(access(run->o->out, F_OK), "%s exists, but %s does not: nothing to resume; train "
               "without --resume, or to another --out", run->o->out, path.s);
@@ -3790,11 +3786,7 @@ static Options options = {
 static void __attribute__((noreturn, format(printf, 1, 2))) usage_error(const char *format, ...) {
     va_list a;
     va_start(a, format);
-    fprintf(stderr, "aligner: ");
-    vfprintf(stderr, format, a);
-    fprintf(stderr, "; --help lists the commands and options\n");
-    va_end(a);
-    exit(2);
+    leave(2, "; --help lists the commands and options", format, a);
 }
 
 // Word i of the command line, which the command cannot do without.
@@ -4471,7 +4463,7 @@ static void set_option(const Option *o, const char *s) {
     if (number && (end == s || *end || !(x >= 0 && x <= 2e9) || (whole && x != floor(x))))
         usage_error("%s needs a %snumber from 0 to 2e9, not \"%s\"", o->name,
                     whole ? "whole " : "", s);
-    if (o->kind >= INPUT && !is(s, "-")) name_file(s, o->kind == OUTPUT, -1);
+    if (o->kind == OUTPUT || (o->kind >= INPUT && !is(s, "-"))) name_file(s, o->kind == OUTPUT, -1);
     if (o->kind == REAL) *(double *)o->p = x;
     else if (o->kind == LONG) *(long *)o->p = (long)x;
     else if (o->kind == INT) *(int *)o->p = (int)x;
@@ -4552,8 +4544,7 @@ static int run_command(const Command *command, const Option *const *tables, int 
     if (options.threads) omp_set_num_threads(options.threads);
 #endif
     if (options.train.out && takes(c, &(Option){ .commands = "train" })) {
-        buf_puts(&state, options.train.out);
-        buf_puts(&state, ".state");
+        state = with_ending(options.train.out, STATE);
         name_file(state.s, true, -1);
     }
     check_files();

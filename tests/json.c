@@ -148,10 +148,10 @@ static void bad_input(void) {
 // One message for a program that cannot go on: the file, the line, no control codes.
 static void read_all_objects(const void *p) {
     Objects o;
-    Text object;
     put_file(path, p, strlen(p));
     objects_open(&o, path);
-    while (next_object(&o, &object)) continue;
+    for (enum Status s; (s = read_object(&o)) != ROW_END; )
+        CHECK(s == ROW_GOOD, "%s: %s", o.path, o.reason);
     objects_close(&o);
 }
 

@@ -1413,15 +1413,15 @@ static void count(Group *g, int before, int after, bool copied) {
 
 // Reads a row with its truth; what it does not have is "". False at the end of the file.
 static bool read_row(Objects *in, WorldRow *row) {
-    Text object;
     Buf t = { 0 };
     empty_arena();
-    if (!next_object(in, &object)) return false;
+    const enum Status status = read_object(in);
+    CHECK(status != ROW_BAD, "%s: %s", in->path, in->reason);
+    if (status == ROW_END) return false;
     for (int k = 0; k < COUNT(MEMBER); k++) {
-        Text raw = json_find(object, MEMBER[k].name);
-        t.n = 0;
-        buf_puts(&t, "");
-        CHECK(raw.s ? json_text(raw, &t) : k > 2, "%s:%ld: no \"%s\"", in->path, in->line,
+        Text raw = json_find(in->object, MEMBER[k].name);
+        bool there = json_text(raw, &t);
+        CHECK(there || (!raw.s && k > 2), "%s:%ld: no \"%s\"", in->path, in->line,
               MEMBER[k].name);
         MEMBER_OF(row, k) = part_of(t.s, strlen(t.s));
     }
