@@ -10,17 +10,23 @@
 # Everything it makes is in build/: data/ (rows), models/ (GGUF), exam/ (answers, corrections, table).
 # shellcheck disable=SC2086  # $new is a list of words
 set -eu
+called_from=$PWD
 cd "$(dirname "$(readlink -f "$0")")"
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}"    # threads that wait give the processor back
 dir=build how=full rows=
+experiments() {
+    command -v python3 > /dev/null ||
+        { echo "train.sh: Python 3 (python3) is missing; the experiments need it" >&2; exit 1; }
+    CALLED_FROM=$called_from exec tests/experiments.py "$@"
+}
 case "${1-}" in
     "") ;;
     quick)
-        [ $# = 1 ] || exec tests/experiments.py "$@"
+        [ $# = 1 ] || experiments "$@"
         dir=build/quick how=quick ;;
     long) dir=build/long how=long rows=240000 ;;
     -*) echo "usage: ./train.sh [long | [quick] [NAME of an experiment...]]" >&2; exit 2 ;;
-    *) exec tests/experiments.py "$@" ;;
+    *) experiments "$@" ;;
 esac
 data=$dir/data models=$dir/models exam=$dir/exam
 mkdir -p "$data" "$models" "$exam"

@@ -17,7 +17,7 @@ interrupted training run is resumed. """
 import hashlib, json, math, os, pathlib, re, shutil, statistics, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 
-START = os.getcwd()
+START = os.environ.get("CALLED_FROM", os.getcwd())          # train.sh has left that folder
 os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 ARGUMENTS = sys.argv[1:]
 HOW = ARGUMENTS.pop(0) if ARGUMENTS[:1] in (["quick"], ["tune"]) else "full"
@@ -34,9 +34,9 @@ def steps(full, quick):
 
 def save(path, content):
     """The file is there whole or not at all."""
-    with open(path + ".part", "w", encoding="utf-8") as f:
-        f.write(content)
-    os.replace(path + ".part", path)
+    part = pathlib.Path(path + ".part")
+    part.write_text(content, encoding="utf-8")
+    part.replace(path)
     return path
 
 def tool(command, out=None):
@@ -48,12 +48,30 @@ def tool(command, out=None):
     if done.returncode: sys.exit(f"`{command}` failed:\n{done.stderr}")
     return save(out, done.stdout) if out else done.stdout
 
+SMALL = """import os, subprocess, sys
+_, status, used = os.wait4(subprocess.Popen(sys.argv[1:]).pid, 0)
+print(used.ru_maxrss)
+sys.exit(status != 0)"""
+
+def peak_memory(command):
+    """As the system counts it, in MB. A process starts with its parent's peak, so the parent must
+    be a small one."""
+    done = subprocess.run([sys.executable, "-S", "-c", SMALL, *command.split()],
+                          stdout=subprocess.PIPE)
+    if done.returncode: sys.exit(f"`{command}` failed")
+    return int(done.stdout) / (976.5625 if LINUX else 1e6)
+
 def read(path):
     """The rows of a JSONL file, or of a file that is one JSON array."""
-    with open(path, encoding="utf-8-sig") as f:
-        content = f.read()
+    content = pathlib.Path(path).read_text(encoding="utf-8-sig")
     if content.lstrip().startswith("["): return json.loads(content)
-    return [json.loads(line) for line in content.splitlines() if line.strip()]
+    rows = []
+    for i, line in enumerate(content.splitlines()):
+        try:
+            rows += [json.loads(line)] if line.strip() else []
+        except ValueError as error:
+            raise ValueError(f"line {i + 1}: {error}") from None
+    return rows
 
 def write(path, rows):
     return save(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
@@ -114,6 +132,7 @@ SPEAK = "--tokens 512 --adam-eps 1e-5 --lr 1e-2 --muon 0.6"
 # Chosen on seed 0, which is not reported. SFT takes what the Aligner takes.
 SFT = FAST
 GENTLE = f"--tokens 512 {EPS} --lr 1e-3"
+KEEP = "--keep 4"
 DPO = f"--batch 16 {EPS} --lr 1e-4"
 RLHF = f"--batch 16 {EPS} --lr 5e-5 --kl 0.2 --samples 4 --max-tokens 24"
 
@@ -158,6 +177,7 @@ class Bench:
 
     def aligner(self, name, n_warm, n, data=None, shape=TINY, how=FAST):
         """An Aligner: n_warm steps of the identity, short rows first, then n steps of Eq. (4)."""
+        how = f"{how} {KEEP}"
         if not n_warm: return self.new(name, "aligner", n, data, shape, how + " --grow-below 1.5")
         warm = self.new(name + "-warm", "warmup", n_warm, data, shape, WARM)
         return self.train(name, f"aligner --init {warm} --data {data or self.rows} {how}", n)
@@ -186,7 +206,8 @@ class Bench:
     def answers(self, model, name, asked=None, how=""):
         """Rows with a model's answers, as they are judged or corrected later."""
         most, asked = f"--max-tokens {steps(40, 8)}", asked or self.asked
-        out = tool(f"build/aligner answer {model} {asked} {most} {how}", self.path(name + ".answers"))
+        out = self.path(name + ".answers")
+        tool(f"build/aligner answer {model} {asked} {most} {how}", out)
         rows = [{**r, "answer": r.get("answer") or ""} for r in read(out)]
         return unchanged(rows, out + ".rows")
 
@@ -216,7 +237,8 @@ class Bench:
 
 HS = "helpful", "harmless", "honest"
 MEASURES = [("good", "good_after", "answers"), *((h, h + "_after", "answers") for h in HS),
-            ("good copied", "good_copied", "good_before"), ("bad corrected", "bad_corrected", "bad")]
+            ("good copied", "good_copied", "good_before"),
+            ("bad corrected", "bad_corrected", "bad")]
 
 # ---- 4. The experiments ----------------------------------------------------------------------
 
@@ -234,12 +256,11 @@ def resources(b):
         log, began = b.path(name + ".csv"), time.monotonic()
         command = (f"build/{program} --init {base} --data {data} --batch 4 --steps {steps(30, 3)}"
                    f" --seed {b.s} --log {log} --out {b.path(name)} --threads 1 --quiet")
-        _, status, used = os.wait4(subprocess.Popen(command.split()).pid, 0)
-        if status: sys.exit(f"`{command}` failed")
+        peak = peak_memory(command)
         head, *_, last = (line.split(",") for line in pathlib.Path(log).read_text().split())
         work = operations * parameters(base) * int(last[head.index("tokens")]) / 1e9
-        found[name] = {"paper's ledger": state / 16, "measured": 0, "seconds": time.monotonic() - began,
-                       "GFLOP": work, "MB": used.ru_maxrss / (976.5625 if LINUX else 1e6)}
+        found[name] = {"paper's ledger": state / 16, "seconds": time.monotonic() - began,
+                       "GFLOP": work, "MB": peak}
     for row in found.values():
         row["measured"] = row["MB"] / found["Aligner"]["MB"]
     found["Aligner"]["MB, lab memory"] = float(ledger)
@@ -253,7 +274,7 @@ def bound(b):
     pi, found = b.new("pi", "sft", steps(400, 20), data), {}
     warm = b.new("warm", "warmup", steps(150, 10), data, TINY, WARM)
     for n in steps((0, 25, 100, 400, 1000), (0, 1000)):
-        how = f"aligner --init {warm} --data {data} {FAST}"
+        how = f"aligner --init {warm} --data {data} {FAST} {KEEP}"
         mu = b.train(f"{n}", how, steps(n, 4)) if n else warm
         sides = json.loads(tool(f"build/lab bound {pi} {mu} --data {exam} --json"))
         found[f"{n}"] = {k: sides[k] for k in ("left", "right", "slack", "mass")}
@@ -394,8 +415,8 @@ def scale(b):
     return found | {"all": {"first half": third - first, "second half": fifth - third}}
 
 def domain(b):
-    """The Aligner of train.sh, fine-tuned on a domain's triples: what it learns and what it forgets.
-    A tenth of the questions is held out, another tenth for each seed."""
+    """The Aligner of train.sh, fine-tuned on a domain's triples: what it learns and forgets. A
+    tenth of the questions is held out, another tenth for each seed."""
     rows, found, said, mu = read(DOMAIN + "rows.jsonl"), {}, {}, BIG
     out = set(sorted({r["question"] for r in rows}, key=number)[b.s % 10::10])
     held, rest = ([r for r in rows if (r["question"] in out) == side] for side in (True, False))
@@ -416,8 +437,8 @@ def domain(b):
     return found
 
 # ---- 5. The table of experiments -------------------------------------------------------------
-# The table in docs/experiments.md states each claim and comparison, the aim and the most seeds. Here
-# is how the comparison is computed (a sum of factor x metric at a point) and what is drawn.
+# The table in docs/experiments.md states claim, comparison, aim and most seeds. Here is how the
+# comparison is computed (a sum of factor x metric at a point) and what is drawn.
 
 def less(a, b, metric):
     return [(1, a, metric), (-1, b, metric)]
@@ -502,7 +523,10 @@ def experiment(name, results, key):
 
 def own_domain(path):
     """A folder for a file of triples, which are checked and copied there."""
-    rows, keys = read(path), ("question", "answer", "correction")
+    try:
+        rows, keys = read(path), ("question", "answer", "correction")
+    except (OSError, ValueError) as error:
+        sys.exit(f"{path}: {error}; JSONL or one JSON array was expected")
     for i, r in enumerate(rows):
         if not isinstance(r, dict) or not all(isinstance(r.get(k), str) for k in keys):
             sys.exit(f"{path}, row {i + 1}: texts were expected under {', '.join(keys)}")
@@ -542,7 +566,8 @@ def verdict(e, seeds):
 def page(e, seeds, title=None):
     first = next(iter(seeds.values()))
     metrics = list(dict.fromkeys(m for row in first.values() for m in row))
-    lines = [f"# {title or e.name}", "", f"The claim: {e.claim}. The comparison: {e.comparison}.", "",
+    lines = [f"# {title or e.name}", "",
+             f"The claim: {e.claim}. The comparison: {e.comparison}.", "",
              verdict(e, seeds) + ". Mean, and half of the 95 % interval over the seeds.", "",
              "| | " + " | ".join(metrics) + " |", "|:--|" + "--:|" * len(metrics)]
     for p in first:
@@ -572,10 +597,6 @@ def curves(seeds, metrics, bars):
                 found.setdefault(", ".join(title), []).append(row)
     return found
 
-BAR = "with boxxyerror fs solid"
-SETTINGS = ("set tics nomirror scale 0.5", "set key noenhanced above left samplen 2",
-            "set xlabel noenhanced", "set ylabel noenhanced")
-
 def draw(seeds, plot, out):
     """Horizontal bars, or curves, with intervals."""
     style, metrics, label, *x_label = plot
@@ -586,28 +607,32 @@ def draw(seeds, plot, out):
         shift = (i - (k - 1) / 2) * 0.8 / k if bars else 0
         script += [f"$d{i} << END", *(f"{x + shift} {y} {h}" for x, y, h, _ in sorted(rows)), "END"]
         line = f"lc rgb '{COLOURS[i % 6]}' title \"{title}\" noenhanced"
-        if bars:
-            parts += [f"$d{i} using ($2/2):1:(abs($2)/2):({0.36 / k}) {BAR} {line}",
-                      f"$d{i} using 2:1:3 with xerrorbars pt -1 lc rgb 'black' notitle"]
-        else:
-            parts.append(f"$d{i} using 1:2:3 with yerrorlines lw 2 pt 7 ps 0.5 {line}")
-    height = 110 + len(names) * (14 + 12 * k) if bars else 420
-    script += [f"set terminal svg size 760,{height} dynamic font 'sans-serif,13' background 'white'",
-               f"set output '{out}.part'", *SETTINGS,
-               f"set grid {'x' if bars else ''} lc rgb '#88888888' lt 1"]
-    if bars:
-        ticks = ", ".join(f"\"{p}\" {i}" for i, p in enumerate(names))
-        script += [f"set ytics noenhanced ({ticks}) scale 0", f"set yrange [{len(names) - 0.4}:-0.6]",
-                   f"set lmargin at screen {(max(map(len, names)) * 7.4 + 20) / 760}", "set border 1",
-                   f"set xlabel \"{label}\"", "set arrow from 0, graph 0 to 0, graph 1 nohead"]
-    else:
-        script += [f"set ylabel \"{label}\"", f"set xlabel \"{x_label[0]}\"", "set border 3",
-                   "set offsets graph 0.03, graph 0.03, graph 0.05, graph 0.05"]
-        script += ["set logscale x", "set format x '%.0s %c'"] if style == "log" else []
-    script.append("plot " + ", ".join(parts))
-    subprocess.run(["gnuplot"], input="\n".join(script), text=True, check=True)
-    with open(out + ".part") as f:
-        save(out, f.read().replace("<desc>", f"<style>{STYLE}</style>\n<desc>", 1))
+        parts += [f"$d{i} using ($2/2):1:(abs($2)/2):({0.36 / k}) with boxxyerror fs solid {line}",
+                  f"$d{i} using 2:1:3 with xerrorbars pt -1 lc rgb 'black' notitle"] if bars else [
+                  f"$d{i} using 1:2:3 with yerrorlines lw 2 pt 7 ps 0.5 {line}"]
+    ticks = ", ".join(f"\"{p}\" {i}" for i, p in enumerate(names))
+    margin, height = (max(map(len, names)) * 7.4 + 20) / 760, 110 + len(names) * (14 + 12 * k)
+    subprocess.run(["gnuplot"], text=True, check=True, input="\n".join(script) + f"""
+set terminal svg size 760,{height if bars else 420} dynamic font 'sans-serif,13' background 'white'
+set output '{out}.drawn'
+set tics nomirror scale 0.5
+set key noenhanced above left samplen 2
+set grid {'x' if bars else ''} lc rgb '#88888888' lt 1
+""" + (f"""set ytics noenhanced ({ticks}) scale 0
+set yrange [{len(names) - 0.4}:-0.6]
+set lmargin at screen {margin}
+set border 1
+set xlabel "{label}" noenhanced
+set arrow from 0, graph 0 to 0, graph 1 nohead
+""" if bars else f"""set ylabel "{label}" noenhanced
+set xlabel "{x_label[0]}" noenhanced
+set border 3
+set offsets graph 0.03, graph 0.03, graph 0.05, graph 0.05
+{"set logscale x; set format x '%.0s %c'" if style == "log" else ""}
+""") + "plot " + ", ".join(parts))
+    drawn = pathlib.Path(out + ".drawn")
+    save(out, drawn.read_text().replace("<desc>", f"<style>{STYLE}</style>\n<desc>", 1))
+    drawn.unlink()
 
 def pages(path):
     """The page and the pictures beside a file of numbers."""
@@ -622,8 +647,8 @@ def pages(path):
 
 def docs():
     """All pages, and what came out between the marks of docs/experiments.md."""
-    with open("docs/experiments.md", encoding="utf-8") as f:
-        content = f.read()
+    home = pathlib.Path("docs/experiments.md")
+    content = home.read_text(encoding="utf-8")
     for name in PLANS:
         path, block = f"docs/results/{name}.json", "Not run yet."
         if os.path.exists(path):
@@ -631,13 +656,13 @@ def docs():
             e, seeds = load(path)
             block = f"{verdict(e, seeds)} ([all numbers](results/{name}.md)).\n"
             block += "".join(f"\n![{name}](results/{f})" for f in e.pictures)
-        content = re.sub(rf"(<!-- {name} -->\n).*?(?=\n<!-- end -->)", lambda m: m[1] + block, content,
-                         flags=re.S)
-    save("docs/experiments.md", content)
+        fill = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=\n<!-- end -->)", re.S)
+        content = fill.sub(lambda _: block, content)
+    save(str(home), content)
 
 def main():
     global DOMAIN
-    own = os.path.join(START, ARGUMENTS[1]) if ARGUMENTS[:1] == ["domain"] and ARGUMENTS[1:] else None
+    own = ARGUMENTS[:1] == ["domain"] and ARGUMENTS[1:] and os.path.join(START, ARGUMENTS[1])
     names = list(PLANS) if ARGUMENTS == ["all"] else ["domain"] if own else ARGUMENTS
     if ARGUMENTS == ["docs"]: return docs()
     if ARGUMENTS[:1] == ["page"] and len(ARGUMENTS) == 2: return print(page(*load(ARGUMENTS[1])))
@@ -654,7 +679,7 @@ def main():
         if name == "domain":
             rows = own_domain(own or "tests/domain_example.jsonl")
             DOMAIN, results = os.path.dirname(rows) + "/", os.path.dirname(rows) if own else RESULTS
-            key = f"domain-{number(json.dumps(read(rows)))}"
+            key = f"{os.path.basename(DOMAIN[:-1])}-{number(json.dumps(read(rows)))}"
         experiment(name, results, key)
     if HOW == "full" and not own: docs()
 

@@ -1504,7 +1504,7 @@ static const char *interval(long k, long n) {
     double z = 1.96, p = (double)k / (double)n, m = (double)n;
     double middle = p + z * z / (2 * m), wide = z * sqrt(p * (1 - p) / m + z * z / (4 * m * m));
     double unit = 100 / (1 + z * z / m);
-    return form("%.1f-%.1f", unit * (middle - wide), unit * (middle + wide));
+    return form("%.1f-%.1f", fmax(0, unit * (middle - wide)), unit * (middle + wide));
 }
 
 // A share as it is shown: a dash if there is nothing to take a share of.
