@@ -90,7 +90,7 @@ function aligner(...args) {                                           // -> what
 
 function compareTokens(model, text) {
     const theirs = [model.tokens.bos, ...model.tokenize(text, false)];
-    const output = aligner("tokens", modelPath, "--text", text);
+    const output = aligner("tokens", modelPath, `--text=${text}`);
     if (output instanceof Error) return fail(`tokens of ${show(text)}`, output.message);
     const lines = output.split("\n").slice(0, -1).map(line => line.split("\t"));
     const ours = lines.map(([id]) => Number(id));
@@ -124,7 +124,7 @@ async function compareGreedy(model, sequence, text) {
     const prompt = model.tokenize(text, false);
     const steps = await greedy(model, sequence, [model.tokens.bos, ...prompt]);
     const written = n => model.detokenize([...prompt, ...steps.slice(0, n).map(step => step.token)]);   // less the space in front
-    const output = aligner("sample", modelPath, "--text", text, "--max-tokens", String(MAX_TOKENS));
+    const output = aligner("sample", modelPath, `--text=${text}`, "--max-tokens", String(MAX_TOKENS));
     if (output instanceof Error) return fail(`continuation of ${show(text)}`, output.message);
     const theirs = written(steps.length), ours = output.replace(/\n$/, "");
     if (ours === theirs) return pass();
