@@ -28,7 +28,7 @@ import tempfile
 import time
 import traceback
 
-for name in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL"):
+for name in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "CHECKED", "NATIVE", "OPENMP"):
     os.environ.pop(name, None)          # a make that runs this must not tell the makes below what to do
 
 
