@@ -876,7 +876,7 @@ static const char *answer(Generator *pi, Text x, Buf *y_o) {
    ================================================================================================
    Chapter 6. Tools.  Errors, memory, text, random numbers, files. */
 
-// CHECK(what must hold, a message as for printf) guards input. It is never a debugging assert.
+// CHECK(what must hold, a message as for printf) guards input, in every build.
 #define DIE(...) die(__FILE__, __LINE__, __VA_ARGS__)
 #define CHECK(condition, ...) do { if (!(condition)) DIE(__VA_ARGS__); } while (0)
 #define SHOW(t) (int)(t).n, (t).s                       // a Text as the two arguments of "%.*s"
@@ -884,8 +884,8 @@ static const char *answer(Generator *pi, Text x, Buf *y_o) {
 // The control codes of ASCII. A terminal obeys some of them, so none may reach it from a file.
 static bool is_control(char c) { return (uint8_t)c < 32 || c == 127; }
 
-// Prints one message and exits. Messages quote files and the command line, so control codes are
-// replaced: the message stays one line and cannot steer the terminal.
+// Prints one message, then end, and exits. Messages quote files and the command line, so control
+// codes are replaced: the message stays one line and cannot steer the terminal.
 static void __attribute__((noreturn, format(printf, 3, 0)))
 leave(int status, const char *end, const char *format, va_list a) {
     char message[1024];
@@ -897,7 +897,7 @@ leave(int status, const char *end, const char *format, va_list a) {
     exit(status);
 }
 
-// Exits with 1; the message ends with its place in this file.
+// Exits with 1; the message ends with its line in the source.
 static void __attribute__((noreturn, format(printf, 3, 4)))
 die(const char *file, int line, const char *format, ...) {
     const char *base = strrchr(file, '/');
@@ -921,7 +921,7 @@ static void *zalloc(size_t n, size_t size) {
 // n ints, all zero. Counts and positions are ints throughout; sizes of memory are size_t.
 static int *ints(int n) { return zalloc((size_t)n, sizeof(int)); }
 
-// Makes room for n elements in a (of *cap) and keeps its contents. Doubling makes appending cheap.
+// Makes room for n elements in a, which has room for *cap. Doubling makes appending cheap.
 static void *grow(void *a, size_t size, size_t *cap, size_t n) {
     if (n <= *cap) return a;
     *cap = *cap * 2 > n ? *cap * 2 : n < 16 ? 16 : n;
@@ -945,7 +945,7 @@ static void buf_add(Buf *b, const void *s, size_t n) {
     b->s[b->n += n] = 0;
 }
 
-// The same for a C string, which must not be NULL.
+// buf_add() for a C string, which must not be NULL.
 static void buf_puts(Buf *b, const char *s) { buf_add(b, s, strlen(s)); }
 
 // b keeps its memory: a Buf that is used in a loop soon allocates no more.
@@ -954,14 +954,14 @@ static void buf_set(Buf *b, Text t) {
     buf_add(b, t.s, t.n);
 }
 
-// A text has at most as many tokens as an int can count, since positions are ints.
+// Positions are ints, so a text has no more tokens than an int can count.
 static void ids_add(Ids *v, int id) {
     CHECK(v->n < INT_MAX - 1, "a text of more than %d tokens", INT_MAX - 1);
     v->a = grow(v->a, sizeof *v->a, &v->cap, (size_t)v->n + 1);
     v->a[v->n++] = id;
 }
 
-// Small questions about text. None of them copies anything.
+// Small questions about text and numbers. None of them copies anything.
 static Text text(const char *s) { return (Text){ s, strlen(s) }; }
 static Text contents(const Buf *b) { return (Text){ b->s, b->n }; }
 static Text rest_of(Text t, size_t n) { return (Text){ t.s + n, t.n - n }; }
@@ -1015,9 +1015,7 @@ static uint64_t random_u64(uint64_t *state) {
 
 // Uniform in [0, 1), from the upper 53 bits: as many bits as a double's mantissa has, so rounding
 // never gives 1.
-static double random_unit(uint64_t *state) {
-    return (double)(random_u64(state) >> 11) * 0x1p-53;
-}
+static double random_unit(uint64_t *state) { return (double)(random_u64(state) >> 11) * 0x1p-53; }
 
 // Reads a whole file (- is standard input) into memory; the caller frees .s.
 static Buf read_all(const char *path) {
@@ -1043,7 +1041,7 @@ static const char *need(File *f, uint64_t n) {
     return f->p + (f->at - (size_t)n);
 }
 
-// Numbers in files are little-endian, as this machine's are. memcpy, as they may be unaligned.
+// Numbers in files are little-endian, as this machine's are. They may be unaligned, hence memcpy().
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "files have this machine's byte order");
 
 static uint32_t read_u32(File *f) {
@@ -1064,7 +1062,7 @@ static float read_f32(File *f) {
     return v;
 }
 
-// The name of a file that belongs to path: OUT.state, and what a file is called until it is whole.
+// The name of a file that belongs to path: its state, or what it is called until it is whole.
 static const char TEMPORARY[] = ".aligner-tmp", STATE[] = ".state";
 
 static Buf with_ending(const char *path, const char *ending) {
@@ -1092,7 +1090,7 @@ static void write_file(const char *path, int n_parts, const Text *part) {
     free(temporary.s);
 }
 
-// Tries, before any work is done, whether path can be written at the end.
+// Fails, before any work is done, if path could not be written at the end.
 static void check_writable(const char *path) {
     struct stat s;
     Buf temporary = with_ending(path, TEMPORARY);
@@ -1104,7 +1102,7 @@ static void check_writable(const char *path) {
     free(temporary.s);
 }
 
-// Are the two descriptors' files one file? (As `cat` asks; terminals and pipes are never one.)
+// Do a and b describe one file? (As `cat` asks; terminals and pipes are never one.)
 static bool same_file(const struct stat *a, const struct stat *b) {
     return S_ISREG(a->st_mode) && a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
