@@ -877,35 +877,30 @@ static const char *answer(Generator *pi, Text x, Buf *y_o) {
    Chapter 6. Tools.  Errors, memory, text, random numbers, files. */
 
 // CHECK(what must hold, a message as for printf) guards input, in every build.
-#define DIE(...) die(__FILE__, __LINE__, __VA_ARGS__)
+#define DIE(...) leave(1, __FILE__, __LINE__, __VA_ARGS__)
+#define usage_error(...) leave(2, __FILE__, __LINE__, __VA_ARGS__)
 #define CHECK(condition, ...) do { if (!(condition)) DIE(__VA_ARGS__); } while (0)
 #define SHOW(t) (int)(t).n, (t).s                       // a Text as the two arguments of "%.*s"
 
 // The control codes of ASCII. A terminal obeys some of them, so none may reach it from a file.
 static bool is_control(char c) { return (uint8_t)c < 32 || c == 127; }
 
-// Prints one message, then end, and exits. Messages quote files and the command line, so control
-// codes are replaced: the message stays one line and cannot steer the terminal.
-static void __attribute__((noreturn, format(printf, 3, 0)))
-leave(int status, const char *end, const char *format, va_list a) {
-    char message[1024];
+// Prints one message and exits: with 2 on bad usage, pointing to --help, otherwise with the line in
+// the source. Messages quote files and the command line, so control codes are replaced: the message
+// stays one line and cannot steer the terminal.
+static void __attribute__((noreturn, format(printf, 4, 5)))
+leave(int status, const char *file, int line, const char *format, ...) {
+    const char *base = strrchr(file, '/');
+    char message[1024], end[128] = "; --help lists the commands and options";
+    va_list a;
+    va_start(a, format);
     vsnprintf(message, sizeof message, format, a);
     for (char *c = message; *c; c++)
         if (is_control(*c)) *c = '?';
+    if (status != 2) snprintf(end, sizeof end, " (%s:%d)", base ? base + 1 : file, line);
     fflush(stdout);
     fprintf(stderr, "aligner: %s%s\n", message, end);
     exit(status);
-}
-
-// Exits with 1; the message ends with its line in the source.
-static void __attribute__((noreturn, format(printf, 3, 4)))
-die(const char *file, int line, const char *format, ...) {
-    const char *base = strrchr(file, '/');
-    char place[128];
-    va_list a;
-    snprintf(place, sizeof place, " (%s:%d)", base ? base + 1 : file, line);
-    va_start(a, format);
-    leave(1, place, format, a);
 }
 
 // n elements of the given size, all zero, 64-byte aligned for the vector units. The product is
@@ -3794,13 +3789,6 @@ static Options options = {
     .how = { .top_p = 1, .keep = -1 },
     .train = { .batch = -1, .lr = 1e-3, .lr_warmup = 0.03, .clip = 1, .adam_eps = 1e-8,
                .seed = 1 } };
-
-// Command-line mistakes exit with 2.
-static void __attribute__((noreturn, format(printf, 1, 2))) usage_error(const char *format, ...) {
-    va_list a;
-    va_start(a, format);
-    leave(2, "; --help lists the commands and options", format, a);
-}
 
 // Word i of the command line, which the command cannot do without.
 static const char *need_word(const Options *o, int i, const char *what) {
