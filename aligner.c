@@ -7,14 +7,17 @@
    Paper: Ji et al., "Aligner: Efficient Alignment by Learning to Correct", arXiv 2402.02416,
    NeurIPS 2024. Equation and page numbers are those of the PDF of January 2025.
 
-       objective   condition   target   loss (mean over a batch's target tokens)
+   In training, the model reads a condition and learns to write a target after it. Three objectives
+   choose the two:
+
+       objective   condition   target   loss (mean over a step's target tokens)
        sft         x           y_o      - log pi_theta(y_o | x)       Eq. (1)
        warmup      x, y_o      y_o      - log mu_phi(y_o | y_o, x)    p. 3: first learn to copy
        aligner     x, y_o      y_c      - log mu_phi(y_c | y_o, x)    Eq. (4): then copy or correct
 
    PART I is the whole method and reads from top to bottom in one sitting. PART II is the machine
-   room: the same functions made fast, and files made safe. Nothing there is needed to understand
-   PART I; what PART I uses from it is announced by a prototype and a sentence.
+   room: fast kernels, the tokenizer, safe files, the command line. PART I announces what it uses
+   from there by a prototype and a sentence, and needs no more to be understood.
 
        PART I    1 the paper      three objectives, Eqs. (1)-(4), the composed policy
                  2 rows           where the condition ends and the loss begins
@@ -25,13 +28,13 @@
                  10 data files    11 training, continued          12 command line
 
    Notation. x, y_o, y_c, pi_theta (the upstream model) and mu_phi (the Aligner) are the paper's.
-   T tokens, C dim, L layers, H heads, hs head size, F hidden size, V vocabulary. A[T][C] is
+   T tokens, C dim, L layers, H heads, hs head size, F hidden size, V vocabulary size. A[T][C] is
    row-major. dX is the gradient of the loss with respect to X.
 
    Policies. Numbers: f32, each sum in one fixed order, so the same seed gives the same bits on any
-   number of threads. Threads: OpenMP where present; loops write disjoint outputs. Files are
-   hostile: every length is checked before it is used. Errors: one message that says what was
-   expected, what was found and what to do, and exit 1; bad usage exits with 2. */
+   number of threads. Threads: OpenMP if there is one; no two threads write the same number. Files
+   are hostile: every length is checked before it is used. Errors: one message says what was
+   expected, what was found and what to do, then exit 1; bad usage exits with 2. */
 
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>
@@ -57,7 +60,7 @@
 /* ================================================================================================
    PART I: THE LECTURE
    ================================================================================================
-   Chapter 1. The paper.  Everything the paper adds to an ordinary language model is in here. */
+   Chapter 1. The paper.  Everything the paper adds to an ordinary language model is here. */
 
 typedef struct { const char *s; size_t n; } Text;       // borrows its bytes
 typedef struct { char *s; size_t n, cap; } Buf;         // owns bytes that grow; a NUL follows them
@@ -73,8 +76,8 @@ typedef struct { int *ids, n_condition, n; } Row;
 
 #define NONE ((Text){ NULL, 0 })                        // "the prompt has no y_o"
 
-static Buf prompt(const Model *m, Text x, Text y_o);                // fills the prompt template
-static Row make_row(const Model *m, Buf condition, Text target);    // takes the condition over
+static Buf prompt(const Model *m, Text x, Text y_o);                // the condition as text
+static Row make_row(const Model *m, Buf condition, Text target);    // as tokens; frees condition
 
 // The three objectives. SFT becomes Aligner when one line changes (`make diff` shows it): y_o moves
 // into the condition, and the correction becomes the target. The warm-up is halfway: the Aligner's
@@ -97,8 +100,8 @@ typedef Row (*Objective)(const Model *, Triple);
 // That is all. The loss function stays the same for all three: next-token cross-entropy, averaged
 // over the target tokens (chapter 3). The condition carries no loss.
 //
-// Why is Eq. (4) enough? Upstream model and Aligner together are one policy, Eq. (2), p. 3. The sum
-// is over all answers y_k that the upstream model could give:
+// Why is Eq. (4) enough? The upstream model and the Aligner together are one policy, Eq. (2), p. 3.
+// The sum is over all answers y_k that the upstream model could give:
 //
 //     pi'(y_c | x) = sum_k mu_phi(y_c | y_k, x) pi_theta(y_k | x)
 //                 >= mu_phi(y_c | y_o, x) pi_theta(y_o | x)
@@ -108,7 +111,7 @@ typedef Row (*Objective)(const Model *, Triple);
 //
 //     - E log pi'(y_c | x)  <=  - E log mu_phi(y_c | y_o, x)  -  E log pi_theta(y_o | x)
 //
-// The last term does not depend on phi. Minimising the rest is Eq. (4), and it lowers an upper
+// The last term does not depend on phi. Minimising the first is Eq. (4), and it lowers an upper
 // bound of the SFT loss of the composed policy. pi_theta is never trained, and its weights are
 // never read: only its text comes in. (tests/lab.c computes both sides of Eq. (3) and the gap.)
 
@@ -128,8 +131,8 @@ static const char *composed_policy(Generator *pi, Generator *mu, Text x, Buf *y_
 }
 
 /* ================================================================================================
-   Chapter 2. Rows.  From a triple to numbers. A row of `train aligner --prompt short`, with one
-   token a word to keep it short; the bar is where the condition ends and the loss begins:
+   Chapter 2. Rows.  From a triple to numbers. A row of `train aligner --prompt short`, as if each
+   word were one token; the bar is where the condition ends and the loss begins:
 
        <s> ##Question: Two and two? ##Answer: It is five. ##Correction: | It is four. </s>
 
@@ -143,16 +146,17 @@ static Buf decode_all(const Tokenizer *k, const int *ids, int n);           // t
 static void ids_add(Ids *v, int id);                                        // appends one id
 static void buf_add(Buf *b, const void *s, size_t n);                       // appends n bytes
 static const Tokenizer *tokenizer_of(const Model *m);
-static const char *template_of(const Model *m, bool with_answer);
+static const char *template_of(const Model *m, bool with_answer);           // has {question} in it
 
-// The condition as text, owned by the caller. The template is walked once and what is filled in is
-// never searched for placeholders, so a question that says "{answer}" stays a question. Templates
-// (chapter 9) travel inside the model's file, and none ends in a space: the target brings its own,
-// and " It" after "##Correction:" is the same token as " It" after "##Answer:".
+// The condition as text, owned by the caller. The template is walked once, and what is filled in is
+// never searched for placeholders, so a question that says "{answer}" stays a question. The
+// templates (chapter 9) do not end in a space, because encode() puts one before each text: " It"
+// after "##Correction:" is then the same token as " It" after "##Answer: ". Aligners depend on
+// this: copying is repeating token ids.
 static Buf prompt(const Model *m, Text x, Text y_o) {
     Buf out = { 0 };
     buf_set(&out, (Text){ "", 0 });
-    for (const char *p = template_of(m, y_o.s); *p; ) {
+    for (const char *p = template_of(m, y_o.s != NULL); *p; ) {
         if (!strncmp(p, "{question}", 10)) {
             buf_add(&out, x.s, x.n);
             p += 10;
@@ -167,8 +171,8 @@ static Buf prompt(const Model *m, Text x, Text y_o) {
 }
 
 // <s> condition target </s>. Condition and target are tokenized separately and joined as ids, never
-// as text. No token can span the border where the loss begins, and generation meets exactly the
-// prompt tokens that training used.
+// as text. So no token spans the border where the loss begins, and generation sees exactly the
+// prompt tokens that training used. Frees condition; the caller frees the row's ids.
 static Row make_row(const Model *m, Buf condition, Text target) {
     Ids ids = { 0 };
     ids_add(&ids, BOS);
@@ -180,22 +184,23 @@ static Row make_row(const Model *m, Buf condition, Text target) {
     return (Row){ ids.a, n_condition, ids.n };
 }
 
-// What is computed at once: whole rows, packed end to end. Nothing is padded. Attention stays
-// inside a row, and positions begin at 0 in each. Two rows of 4 and 5 tokens; logits are wanted
-// at the last position of the first and the last two of the second:
+// What is computed at once: whole rows, end to end, without padding. Attention stays inside a row,
+// and positions begin at 0 in each. A model reads a token and gives V logits, the scores of all
+// tokens that could come next. A row's last token is never read, as nothing comes next. Two rows of
+// 4 and 5 tokens; logits are wanted at the last place of the first and the last two of the second:
 //
 //     ids      a0 a1 a2 b0 b1 b2 b3          start   0  3  7
 //     pos      0  1  2  0  1  2  3           out     2  5  6
 typedef struct {
-    int T, n, n_out;                    // tokens, rows, positions whose logits are wanted
+    int T, n, n_out;                    // tokens, rows, places whose logits are wanted
     int *ids, *pos;                     // [T] the token; its position inside its row
-    int *start;                         // [n + 1] where each row begins
+    int *start;                         // [n + 1] where each row begins; start[n] is T
     int *out, *target;                  // [n_out] a place in 0..T-1; the token to predict there
 } Batch;
 
-// Adds one row. The token at t predicts the token at t + 1, so the last token is predicted only,
-// and the first logits wanted are those of the condition's last token. This is the paper's mask
-// (the -100 labels of the official code): the condition is read but carries no loss.
+// Adds one row. The token at t predicts the token at t + 1, so the first logits wanted are those of
+// the condition's last token. This is the paper's mask (the -100 labels of the official code): the
+// condition is read but carries no loss.
 //
 //     ids      <s> prompt with x, y_o  |  y_1  y_2  ...  y_n   </s>
 //     target                  y_1         y_2  y_3  ...  </s>     under the token that predicts it
@@ -215,18 +220,19 @@ static void batch_clear(Batch *b) { b->T = b->n = b->n_out = 0; }
 
 /* ================================================================================================
    Chapter 3. The model.  Llama's transformer: RMSNorm, rotary embeddings, SwiGLU, no biases. One
-   forward serves training, evaluation and generation, so the path that the gradient check proves is
-   the path that generates.
+   forward() serves training, evaluation and generation.
 
        x_0     = E[ids]                                             one row of E for each token
        mid_l   = x_l   + attention(rope(rmsnorm(x_l) Wqkv^T)) Wo^T  tokens look at earlier tokens
        x_{l+1} = mid_l + swiglu(rmsnorm(mid_l) Wgate_up^T) Wdown^T  each token thinks by itself
        logits  = rmsnorm(x_L) Whead^T                               where a next token is wanted
 
-   x is the residual stream: a layer only adds to it. */
+   x is the residual stream: a layer only adds to it. In attention each token has a query, a key and
+   a value in each head; Wqkv computes all three. */
 
 typedef struct {
-    int V, C, L, H, H_kv, F, context;   // H_kv: key/value heads; context: the longest row
+    int V, C, L, H, H_kv, F;            // H_kv: heads of keys and values, shared by H of queries
+    int context;                        // how many tokens of a row can be read
     bool tied;                          // is the head the embedding matrix?
     float eps, theta;                   // RMSNorm's epsilon; the base of the rotary angles
 } Config;
@@ -237,14 +243,18 @@ static int qkv_width(const Config *c) { return c->C + 2 * kv_width(c); }
 
 // Every matrix is W[outputs][inputs], as checkpoints store it. The total is V C (once if tied, else
 // twice) + L C (2 C + 2 kv + 3 F + 2) + C weights.
-typedef struct { float *attn_norm, *qkv, *o, *ffn_norm, *gate_up, *down; } LayerWeights;
+typedef struct {
+    float *attn_norm, *qkv, *o;         // [C], [C + 2 kv][C], [C][C]
+    float *ffn_norm, *gate_up, *down;   // [C], [2 F][C], [C][F]
+} LayerWeights;
+
 typedef struct {
     float *embd, *norm, *head;          // [V][C], [C], [V][C]
-    LayerWeights *layer;                // [C], [C + 2 kv][C], [C][C], [C], [2 F][C], [C][F]
+    LayerWeights *layer;                // [L]
 } Weights;
 
-// What one layer computes and its backward pass needs. Generation needs one layer's at a time, and
-// its layers share one place.
+// The activations: what a layer computes, kept for its backward pass. Generation has none, so all
+// layers share the memory of one.
 typedef struct {
     float *x, *norm1, *r1;              // [T][C], [T][C], [T]     r is 1 / rms
     float *qkv, *att, *stats;           // [T][C + 2 kv], [T][C], [T][H][2] max and 1/sum of softmax
@@ -256,14 +266,14 @@ typedef struct {
     int T, n_out;                       // room: tokens, logits
     bool training;
     LayerActs *layer;                   // [L]
-    float *picked, *last_norm, *r;      // [n_out][C], [n_out][C], [n_out]
+    float *picked, *last_norm, *r;      // [n_out][C], [n_out][C], [n_out]    picked: rows of att
     float *logits;                      // [n_out][V], rows logits_width() apart
     double *nll;                        // [n_out] - log p(target)
     float *dx, *dwide, *dnarrow;        // gradients: [T][C], [T][max(F, C + 2 kv)], [T][C]
-    float *memory;                      // all of the above
+    float *memory;                      // of all floats above
 } Acts;
 
-typedef struct { char name[40]; int rows, cols; size_t at; } Tensor;    // a matrix in params
+typedef struct { char name[40]; int rows, cols; size_t at; } Tensor;    // begins at params[at]
 
 struct Model {
     Config c;
@@ -272,7 +282,7 @@ struct Model {
     char objective[16];                 // what it was trained for; empty if unknown
     long step;                          // optimiser steps that made these weights
     double keep;                        // how sure a correction must be: see outweighs()
-    Weights w, g, packed;               // weights; gradients; weights in the matmul's own order
+    Weights w, g, packed;               // weights; gradients; weights as the matmul reads them
     bool is_packed;                     // is `packed` up to date?
     Tensor *tensor;                     // [n_tensors] the one table for files and optimiser
     size_t n_tensors, n_params;
@@ -285,40 +295,41 @@ struct Model {
 
 static const Tokenizer *tokenizer_of(const Model *m) { return m->tokenizer; }
 
-// Keys and values of the positions read so far. They depend only on a token and on what came before
-// it, so generation keeps them: a new token costs one row of work instead of the whole text again.
+// Keys and values of the tokens read so far. They depend only on a token and on what came before
+// it, so generation keeps them: only new tokens are computed, not the whole text again.
 typedef struct { float *keys, *values; int len, capacity; } Cache;
 
-// The cast, from PART II. Each kernel writes or adds to its first arguments.
+// The cast, from PART II. Each kernel writes its first arguments. On the way back the gradients of
+// weights add up: dW += ...
 
-// y[T][C] = x / rms(x) * w. Keeps r[T] = 1 / rms for the way back.
+// y[T][C] = x / rms(x) * w. Keeps r[T] = 1 / rms for the way back, which adds to dx.
 static void rmsnorm(float *y, float *r, const float *x, const float *w, int T, int C, float eps);
 static void rmsnorm_backward(float *dx, float *dw, const float *dy, const float *x, const float *r,
                              const float *w, int T, int C);
 
-// Y[T][N] = X[T][K] W[N][K]^T; add: Y += ... Nearly all of the time is spent here. packed: W is in
-// the order in which the matmul reads it.
+// Y[T][N] = X[T][K] W[N][K]^T, or with add: Y += ... Nearly all of the time is spent here. packed:
+// W is in the order in which the matmul reads it.
 static void linear(float *Y, const float *X, const float *W, bool packed, int T, int N, int K,
                    bool add);
 static void linear_backward(float *dX, float *dW, const float *dY, const float *X, const float *W,
                             int T, int N, int K);
 
-// Turns each pair (2i, 2i+1) of queries and keys by the angle pos * theta^(-2i/hs), so that q . k
-// depends on how far apart two tokens are. sign -1 turns back, which is its backward pass.
+// Turns each pair (2i, 2i+1) of queries and keys by the angle pos * theta^(-2i/hs): q . k then
+// knows how far apart two tokens are, not where. sign -1 turns back, which is the backward pass.
 static void rope(float *qkv, const int *pos, const float *angle, int T, const Config *c,
                  float sign);
 
-// out[T][C] from qkv: each token mixes the values of the tokens before it in its own row, weighted
-// by softmax(q . k / sqrt(hs)). To copy y_o, an Aligner needs a head that finds where in y_o the
-// text so far was last seen, and takes the token after it. With a cache, the tokens continue the
-// text that is in it.
+// out[T][C] from qkv: each token mixes the values of its row up to its own, weighted by
+// softmax(q . k / sqrt(hs)). To copy y_o, an Aligner needs a head that finds the place in y_o that
+// the text has reached, and takes the token after it. With a cache, the tokens continue the text
+// that is in it.
 static void attention(float *out, float *stats, const float *qkv, const Config *c, const Batch *b,
                       Cache *cache, int layer);
 static void attention_backward(float *dqkv, const float *dout, const float *out, const float *stats,
                                const float *qkv, const Config *c, const Batch *b);
 
-// y[T][F] = silu(gate) * up, with silu(g) = g / (1 + e^-g); gate_up holds both side by side. On the
-// way back their gradients replace them.
+// y[T][F] = silu(gate) * up, with silu(g) = g / (1 + e^-g); gate_up[T][2 F] holds both. The way
+// back overwrites them with their gradients.
 static void swiglu(float *y, const float *gate_up, int T, int F);
 static void swiglu_backward(float *gate_up, const float *dy, int T, int F);
 
@@ -329,76 +340,76 @@ static double softmax_nll(float *z, int V, int target, float scale);
 static void head(Model *m, int n, bool packed);
 static void head_backward(Model *m, int n);
 
-// Rows to[i] = from[at[i]], and the way back in place: row i of x moves to row at[i], others are 0.
+// Row to[i] = from[at[i]], and its way back in place: row i of x moves to at[i], all others are 0.
 static void gather_rows(float *to, const float *from, const int *at, int n, int C);
 static void scatter_rows(float *x, const int *at, int n, int T, int C);
-static int logits_width(const Config *c);
+static int logits_width(const Config *c);                       // floats from row to row, >= V
 static void copy_floats(float *to, const float *from, size_t n);
 
 // Logits at the places b->out, in m->acts.logits. With a cache, b is one row that continues what
-// the cache holds. The caller has reserved room with acts_reserve().
+// the cache holds. The caller has made room with acts_reserve() (PART II).
 static void forward(Model *m, const Batch *b, Cache *cache) {
     const Config *c = &m->c;
-    const bool packed = cache != NULL;
-    const Weights *w = packed ? &m->packed : &m->w;
-    Acts *a = &m->acts;
+    const bool packed = cache != NULL;                  // generation has packed its weights
+    const Weights *weights = packed ? &m->packed : &m->w;
+    Acts *acts = &m->acts;
     int T = b->T, C = c->C, F = c->F;
 
-    gather_rows(a->layer[0].x, m->w.embd, b->ids, T, C);                    // x_0 = E[ids]
+    gather_rows(acts->layer[0].x, m->w.embd, b->ids, T, C);                 // x_0 = E[ids]
     for (int l = 0; l < c->L; l++) {
-        const LayerWeights *y = &w->layer[l];
-        const LayerActs *s = &a->layer[l];
+        const LayerWeights *w = &weights->layer[l];
+        const LayerActs *a = &acts->layer[l];
 
-        // Attention: a query asks, the keys of earlier tokens reply, their values are mixed.
-        rmsnorm(s->norm1, s->r1, s->x, y->attn_norm, T, C, c->eps);
-        linear(s->qkv, s->norm1, y->qkv, packed, T, qkv_width(c), C, false);
-        rope(s->qkv, b->pos, m->angle, T, c, +1);
-        attention(s->att, s->stats, s->qkv, c, b, cache, l);
+        // Attention: each query is compared with the keys up to its own; their values are mixed.
+        rmsnorm(a->norm1, a->r1, a->x, w->attn_norm, T, C, c->eps);
+        linear(a->qkv, a->norm1, w->qkv, packed, T, qkv_width(c), C, false);
+        rope(a->qkv, b->pos, m->angle, T, c, +1);
+        attention(a->att, a->stats, a->qkv, c, b, cache, l);
 
-        // After the last attention no token looks at another. Positions without a logit are dropped
-        // here: for an Aligner, all of its condition but the last token.
-        const float *att = s->att;
+        // After the last attention no token looks at another. Places where no logits are wanted are
+        // dropped here: for an Aligner, all of its condition but the last token.
+        const float *att = a->att;
         if (l < c->L - 1) {
-            copy_floats(s->mid, s->x, (size_t)T * C);
+            copy_floats(a->mid, a->x, (size_t)T * C);
         } else {
             T = b->n_out;
-            gather_rows(s->mid, s->x, b->out, T, C);
-            gather_rows(a->picked, s->att, b->out, T, C);
-            att = a->picked;
+            gather_rows(a->mid, a->x, b->out, T, C);
+            gather_rows(acts->picked, a->att, b->out, T, C);
+            att = acts->picked;
         }
-        linear(s->mid, att, y->o, packed, T, C, C, true);                   // mid = x + att Wo^T
+        linear(a->mid, att, w->o, packed, T, C, C, true);                   // mid = x + att Wo^T
 
         // Feed-forward: up computes F features, the gate decides how much of each passes.
-        rmsnorm(s->norm2, s->r2, s->mid, y->ffn_norm, T, C, c->eps);
-        linear(s->gate_up, s->norm2, y->gate_up, packed, T, 2 * F, C, false);
-        swiglu(s->act, s->gate_up, T, F);
-        copy_floats(s->next, s->mid, (size_t)T * C);
-        linear(s->next, s->act, y->down, packed, T, C, F, true);            // next = mid + act Wd^T
+        rmsnorm(a->norm2, a->r2, a->mid, w->ffn_norm, T, C, c->eps);
+        linear(a->gate_up, a->norm2, w->gate_up, packed, T, 2 * F, C, false);
+        swiglu(a->act, a->gate_up, T, F);
+        copy_floats(a->next, a->mid, (size_t)T * C);
+        linear(a->next, a->act, w->down, packed, T, C, F, true);            // next = mid + act Wd^T
         for (int i = 0; m->steer && i < T * C; i++)
-            s->next[i] += m->steer[l * C + i % C];                          // appendix B.6
+            a->next[i] += m->steer[l * C + i % C];                          // steering, B.6
     }
-    rmsnorm(a->last_norm, a->r, a->layer[c->L - 1].next, w->norm, T, C, c->eps);
+    rmsnorm(acts->last_norm, acts->r, acts->layer[c->L - 1].next, weights->norm, T, C, c->eps);
     head(m, T, packed);                                                     // logits = ... Whead^T
     if (cache) cache->len += b->T;
 }
 
 // The loss of all three objectives: the mean of - log p(target) over n_total target tokens, which
-// may be more than b has. Returns b's share of the mean, and turns the logits into its gradient
+// may be more than b has. Returns b's share of the mean, and turns the logits into their gradient
 // (p - onehot(target)) / n_total: descending it raises the target's logit and lowers every other in
 // proportion to its probability. A model that finds all V tokens equally likely has the loss ln V.
 static double cross_entropy(Model *m, const Batch *b, int n_total) {
     Acts *a = &m->acts;
-    const size_t ld = (size_t)logits_width(&m->c);
+    const size_t width = (size_t)logits_width(&m->c);
     double sum = 0;
     #pragma omp parallel for schedule(static)
     for (int i = 0; i < b->n_out; i++)
-        a->nll[i] = softmax_nll(a->logits + i * ld, m->c.V, b->target[i], 1.0f / (float)n_total);
+        a->nll[i] = softmax_nll(a->logits + i * width, m->c.V, b->target[i], 1.0f / (float)n_total);
     for (int i = 0; i < b->n_out; i++) sum += a->nll[i];
     return sum / n_total;
 }
 
 // Adds the gradients of the loss to m->grads, after forward() and cross_entropy(). It is forward()
-// read upward; each part quotes the line it differentiates. For Y = X W^T the chain rule says
+// read upward; each part quotes the lines it differentiates. For Y = X W^T the chain rule says
 //
 //     dX = dY W       dW += dY^T X             (the shapes allow nothing else)
 //
@@ -406,56 +417,57 @@ static double cross_entropy(Model *m, const Batch *b, int n_total) {
 // it unchanged, and rmsnorm_backward() adds the share that went through the layer.
 static void backward(Model *m, const Batch *b) {
     const Config *c = &m->c;
-    const Weights *w = &m->w, *g = &m->g;
-    Acts *a = &m->acts;
-    float *dx = a->dx, *dnarrow = a->dnarrow, *dwide = a->dwide;
+    const Weights *weights = &m->w, *gradients = &m->g;
+    Acts *acts = &m->acts;
+    float *dx = acts->dx, *dnarrow = acts->dnarrow, *dwide = acts->dwide;
     int T = b->n_out, C = c->C, F = c->F, last = c->L - 1;
 
-    // logits = rmsnorm(x) Whead^T, at the positions with a target
+    // logits = rmsnorm(x) Whead^T, at the places with a target
     head_backward(m, T);
     memset(dx, 0, (size_t)T * C * sizeof *dx);
-    rmsnorm_backward(dx, g->norm, dnarrow, a->layer[last].next, a->r, w->norm, T, C);
+    rmsnorm_backward(dx, gradients->norm, dnarrow, acts->layer[last].next, acts->r,
+                     weights->norm, T, C);
 
     for (int l = last; l >= 0; l--) {
-        const LayerWeights *y = &w->layer[l], *dy = &g->layer[l];
-        const LayerActs *s = &a->layer[l];
+        const LayerWeights *w = &weights->layer[l], *dw = &gradients->layer[l];
+        const LayerActs *a = &acts->layer[l];
 
         // next = mid + act Wdown^T, act = swiglu(norm2 Wgate_up^T), norm2 = rmsnorm(mid)
-        linear_backward(dwide, dy->down, dx, s->act, y->down, T, C, F);
-        swiglu_backward(s->gate_up, dwide, T, F);
-        linear_backward(dnarrow, dy->gate_up, s->gate_up, s->norm2, y->gate_up, T, 2 * F, C);
-        rmsnorm_backward(dx, dy->ffn_norm, dnarrow, s->mid, s->r2, y->ffn_norm, T, C);
+        linear_backward(dwide, dw->down, dx, a->act, w->down, T, C, F);
+        swiglu_backward(a->gate_up, dwide, T, F);
+        linear_backward(dnarrow, dw->gate_up, a->gate_up, a->norm2, w->gate_up, T, 2 * F, C);
+        rmsnorm_backward(dx, dw->ffn_norm, dnarrow, a->mid, a->r2, w->ffn_norm, T, C);
 
         // mid = x + att Wo^T
-        linear_backward(dnarrow, dy->o, dx, l == last ? a->picked : s->att, y->o, T, C, C);
-        if (l == last) {                                // back to all positions
+        linear_backward(dnarrow, dw->o, dx, l == last ? acts->picked : a->att, w->o, T, C, C);
+        if (l == last) {                                // back to all places
             T = b->T;
             scatter_rows(dx, b->out, b->n_out, T, C);
             scatter_rows(dnarrow, b->out, b->n_out, T, C);
         }
 
         // att = attention(rope(norm1 Wqkv^T)), norm1 = rmsnorm(x)
-        attention_backward(dwide, dnarrow, s->att, s->stats, s->qkv, c, b);
+        attention_backward(dwide, dnarrow, a->att, a->stats, a->qkv, c, b);
         rope(dwide, b->pos, m->angle, T, c, -1);
-        linear_backward(dnarrow, dy->qkv, dwide, s->norm1, y->qkv, T, qkv_width(c), C);
-        rmsnorm_backward(dx, dy->attn_norm, dnarrow, s->x, s->r1, y->attn_norm, T, C);
+        linear_backward(dnarrow, dw->qkv, dwide, a->norm1, w->qkv, T, qkv_width(c), C);
+        rmsnorm_backward(dx, dw->attn_norm, dnarrow, a->x, a->r1, w->attn_norm, T, C);
     }
 
     // x_0 = E[ids]: a token that occurs twice collects the gradients of both places
     for (int t = 0; t < T; t++)
         for (int j = 0; j < C; j++)
-            g->embd[(size_t)b->ids[t] * C + j] += dx[(size_t)t * C + j];
+            gradients->embd[(size_t)b->ids[t] * C + j] += dx[(size_t)t * C + j];
 }
 
 /* ================================================================================================
-   Chapter 4. Learning.  Eq. (4) is an expectation over M. A step estimates it by the mean over a
-   few rows drawn from M. The objective has done its work before the loop starts: it is in the
-   rows. */
+   Chapter 4. Learning.  Eq. (4) is an expectation over M. A step estimates it from a few rows, by
+   the mean over their target tokens. The objective has done its work before the loop starts: it is
+   in the rows. */
 
 typedef struct { Row *row; size_t n, cap; } Rows;       // M under one objective
 
-// What `train` is asked to do; --help explains each member. A step takes `batch` rows or, if tokens
-// is not 0, as many rows as fit into that number of tokens.
+// What `train` is asked to do; --help explains each member. A step takes `batch` rows or, if
+// `tokens` is not 0, as many rows as fit into that many tokens.
 typedef struct {
     const char *init, *out, *tokenizer, *valid, *log, *prompt, *data[16];
     int n_data, dim, layers, heads, kv_heads, hidden, context, tied;
@@ -464,8 +476,8 @@ typedef struct {
     int resume, quiet;
 } TrainOptions;
 
-// Where a run is in its data, and what the optimiser remembers: with the weights, all that a
-// resumed run needs.
+// Where a run is in its data, and what the optimiser remembers. With the weights, this is all that
+// a resumed run needs.
 typedef struct {
     long step, epoch, at, tokens, targets;      // done so far; `at` counts rows of this epoch
     long longest_target;                        // rows with longer targets wait (--grow-below)
@@ -480,32 +492,32 @@ typedef struct Run {
     Progress p;
     uint32_t *order;                    // [rows->n] this epoch's order of the rows
     const Row **drawn;                  // [rows->n] the rows of this step
-    Batch unit;                         // as many of them as are computed at once
+    Batch unit;                         // those of them that are computed at once
     long steps;
     double (*loss)(struct Run *);       // what a step learns from; NULL: supervised_loss()
-    double (*validate)(struct Run *);   // tests/lab.c has others: DPO, a reward model, RLHF
+    double (*validate)(struct Run *);   // and its validation; tests/lab.c sets both, e.g. for DPO
     FILE *log;
     double started;                     // seconds(), for the progress line
     long first;                         // the step this run began with
-    uint64_t hash;                      // of everything that decides its result: see run_hash()
+    uint64_t hash;                      // of everything that decides the result: see run_hash()
 } Run;
 
-enum { UNIT = 1024 };                   // tokens computed at once, or one row that is longer
+enum { UNIT = 1024 };                   // most tokens of a unit, unless one row alone is longer
 
-// A random order that depends on seed and epoch only.
+// order becomes a random order of 0..n-1 that depends on seed and epoch only.
 static void shuffle(uint32_t *order, size_t n, long seed, long epoch);
 
 // Draws the rows of the next step into run->drawn and returns how many. An epoch's last step takes
-// what is left, so each row is seen once per epoch. With --grow-below, rows whose targets are too
-// long still are passed over: a model must first find out that copying is possible at all, and it
-// finds out sooner on short texts.
+// what is left, so each row is seen once per epoch. With --grow-below, rows with long targets are
+// passed over at first: a model must discover that it can copy at all, and it does so sooner on
+// short texts.
 static int draw_rows(Run *run) {
     const TrainOptions *o = run->o;
     Progress *p = &run->p;
     long n = 0, tokens = 0, all = (long)run->rows->n;
     while (n < all) {
-        if (p->at == all && n) break;
-        if (p->at == all) {
+        if (p->at == all) {                             // the epoch ends here
+            if (n) break;
             shuffle(run->order, run->rows->n, o->seed, ++p->epoch);
             p->at = 0;
         }
@@ -521,7 +533,7 @@ static int draw_rows(Run *run) {
     return (int)n;
 }
 
-// Fills b with as many of the rows from i on as fit into a unit, at least one. Returns the next i.
+// Fills b with row[i] and as many of the next rows as fit into a unit. Returns the i after them.
 static int fill_unit(Batch *b, const Row *const *row, int i, int n) {
     batch_clear(b);
     do
@@ -530,8 +542,8 @@ static int fill_unit(Batch *b, const Row *const *row, int i, int n) {
     return i;
 }
 
-// One step's loss, and its gradient in m->grads: forward, loss and backward for each unit, the
-// gradients adding up.
+// One step's loss, with its gradient in m->grads: forward, loss and backward for each unit. The
+// gradients of the units add up.
 static double supervised_loss(Run *run) {
     Model *m = run->model;
     int n = draw_rows(run), n_targets = 0;
@@ -548,8 +560,8 @@ static double supervised_loss(Run *run) {
     return loss;
 }
 
-// Linear warm-up while Adam's means are young, then half a cosine from the peak down to a tenth of
-// it, so that the last steps settle what the first ones found.
+// The rate rises linearly while Adam's means are young (this "warm-up" is not that of p. 3), then
+// falls along half a cosine to a tenth of its peak: the last steps settle what the first found.
 static double learning_rate(const TrainOptions *o, long step, long steps) {
     double warm = o->lr_warmup * (double)steps, at = (double)step;
     if (at < warm) return o->lr * (at + 1) / (warm + 1);
@@ -557,17 +569,18 @@ static double learning_rate(const TrainOptions *o, long step, long steps) {
     return o->lr * (0.1 + 0.45 * (1 + cos(3.141592653589793 * done)));
 }
 
-static bool muons(const Model *m, const Tensor *t, const TrainOptions *o);      // is it Muon's?
+static bool muons(const Model *m, const Tensor *t, const TrainOptions *o);      // is t Muon's?
 
-// One step of AdamW (Loshchilov and Hutter 2019) on gradients that clipping multiplies by scale;
-// clears them. m is a mean of the gradients, v of their squares. Both start at zero: dividing by
-// 1 - beta^t corrects the bias toward zero. Each weight gets a step of about lr, however large
-// its gradients are, and a smaller one if they disagree from step to step. Weight decay is for
-// matrices, and is decoupled: it shrinks the weight itself.
+// One step of AdamW (Loshchilov and Hutter 2019); clears the gradients. Clipping multiplies them by
+// scale. m is a mean of the gradients, v of their squares. Both start at zero: dividing by
+// 1 - beta^t corrects the bias toward zero. Each weight moves by about lr, however large its
+// gradients are, and by less if they disagree from step to step. Weight decay shrinks the weight
+// itself, apart from the gradient (the W of AdamW), and only in matrices.
 //
 // epsilon is more than a guard against 0 / 0. A token that is hardly ever a target gets a tiny
-// gradient at each step. With 1e-8 it moves by lr all the same. If the head is tied, its embedding
-// drifts until the token can no longer be copied. 1e-4 leaves it where it was.
+// gradient at each step. With 1e-8 its row of the head moves by lr all the same. If the head is
+// tied, that row is its embedding, which drifts until the token can no longer be copied. 1e-4
+// leaves it where it was.
 static void adamw(Model *model, Progress *p, const TrainOptions *o, double lr, float scale) {
     const double beta1 = 0.9, beta2 = 0.95, t = (double)p->step + 1;
     const float b1 = (float)beta1, b2 = (float)beta2, eps = (float)o->adam_eps, rate = (float)lr;
@@ -596,12 +609,12 @@ static double gradient_norm(const Model *m);                                // o
 static void muon(Model *m, Progress *p, const TrainOptions *o, double lr, float scale);
 static void update_mean(const Model *m, Progress *p, const TrainOptions *o);
 static void check_finite(double loss, double norm, long step);              // fails on NaN
-static void bookkeeping(Run *run, double loss, double lr, double norm);     // log, checkpoint
+static void bookkeeping(Run *run, double loss, double lr, double norm);     // step + 1; log, save
 static volatile sig_atomic_t interrupted;                                   // Ctrl-C was pressed
 
-// The training loop. Gradients whose norm exceeds clip are scaled down to it, so one odd batch
-// cannot throw the weights far. Muon, the mean of the weights and short rows first make it learn
-// more in the same time; the paper has none of them, and AdamW alone works as well, only later.
+// The training loop. Gradients whose norm exceeds clip are scaled down to it, so one odd step
+// cannot throw the weights far. Muon, the mean of the weights and short rows first are not in the
+// paper: they learn more in the same time. AdamW alone gets there, too, but later.
 static void train_loop(Run *run) {
     Model *m = run->model;
     const TrainOptions *o = run->o;
@@ -614,7 +627,7 @@ static void train_loop(Run *run) {
         if (o->muon > 0) muon(m, &run->p, o, lr, scale);
         adamw(m, &run->p, o, lr, scale);
         if (o->ema > 0) update_mean(m, &run->p, o);
-        m->is_packed = false;
+        m->is_packed = false;                           // the weights have changed
         bookkeeping(run, loss, lr, norm);
     }
 }
@@ -625,12 +638,13 @@ static void train_loop(Run *run) {
 
 typedef struct {
     double temperature, top_p, frequency_penalty;       // temperature 0: greedy
-    double keep;                                        // in nats, see outweighs()
+    double keep;                                        // see outweighs()
     int top_k, max_tokens;                              // 0: no limit
     int no_draft;                                       // 1: do not use y_o as a draft
     uint64_t seed;
 } Decoding;
 
+// A pass is one forward() with the cache.
 struct Generator {
     Model *m;
     Decoding how;
@@ -645,10 +659,10 @@ struct Generator {
 static double random_unit(uint64_t *state);                                 // uniform in [0, 1)
 static int likelier_first(const void *a, const void *b);                    // compares two Choices
 
-// Chooses the next token from the logits z[V]. Greedy takes the largest, the first one on ties.
-// Otherwise p(token) ~ exp(z / temperature) is cut to the top_k likeliest tokens, then to the
-// fewest of these that hold top_p of their probability, and one is drawn. Before that, the
-// frequency penalty lowers each logit by penalty x (how often the text has the token already).
+// Chooses the next token from the logits z[V]. First the frequency penalty lowers each logit by
+// penalty x (how often the token was written already). Greedy then takes the largest, the first one
+// on ties. Otherwise softmax(z / temperature) is cut to the top_k likeliest tokens, then to the
+// fewest of these that hold top_p of their probability, and one is drawn.
 static int choose(Generator *g, float *z) {
     const Decoding *how = &g->how;
     int V = g->m->c.V, best = 0, n = 0;
@@ -678,7 +692,7 @@ static void generator_reserve(Generator *g, int n);                         // r
 static int least(int a, int b);
 
 // Reads n more tokens of the text and returns the logits of the last n_out of them. A long prompt
-// is read in blocks; n_out is at most FEED.
+// takes several passes; n_out is at most FEED, and the last n_out tokens stay in one pass.
 static float *feed(Generator *g, const int *ids, int n, int n_out) {
     Batch *b = &g->batch;
     generator_reserve(g, n);
@@ -699,8 +713,8 @@ static float *feed(Generator *g, const int *ids, int n, int n_out) {
     return g->m->acts.logits;
 }
 
-// Where the draft continues after a difference: after its match of the last 3 (else 2) tokens of
-// out, searched for from `from` on, then everywhere; -1 if there is none.
+// Where the draft goes on after a difference: after its match of the last 3 (else 2) tokens of out,
+// searched for from `from` on, then everywhere. -1 if there is no match.
 static int find_in_draft(const int *draft, int n_draft, const Ids *out, int from) {
     for (int n = 3; n >= 2; n--)
         for (int again = 0; n <= out->n && again < 2; again++)
@@ -710,22 +724,23 @@ static int find_in_draft(const int *draft, int n_draft, const Ids *out, int from
     return -1;
 }
 
-enum { BLOCK_FIRST = 16, BLOCK_AGAIN = 8, BLOCK_MOST = 64 };    // guesses in one pass
+enum { BLOCK_FIRST = 16, BLOCK_AGAIN = 8, BLOCK_MOST = 64 };    // tokens of the draft in one pass
 
 // Continues the prompt; out receives the new tokens. True if the model ended the text with </s>,
 // false if it ran out of context or max_tokens.
 //
 // A draft makes greedy decoding faster and changes no token (Shallow Aggressive Decoding, arXiv
 // 2106.04970; LLMA, 2304.04487). Writing n tokens takes n passes; checking n tokens takes one,
-// because a pass gives the logits of all its positions. So a block of the draft is fed as if the
-// model had written it. The longest prefix that the model would have written too is accepted:
+// because a pass gives the logits of all the places it reads. So a block of the draft is fed as if
+// the model had written it: these are guesses. Those before the first wrong one are accepted, and
+// there the model's own token is taken:
 //
 //     draft       The   capital   of   Spain   is ...         fed at once
-//     model       The   capital   of   France  ?              "is" guessed at an unwritten text
-//     accepted    The   capital   of   France                 four tokens for one pass
+//     model       The   capital   of   France  ?              what follows Spain is of no use
+//     written     The   capital   of   France                 four tokens for one pass
 //
-// The invariant of the loop: draft_at is the draft's next token (-1 if the text has left the
-// draft). Accepted tokens are in the cache; nothing after the first disagreement is.
+// The invariant of the loop: the cache and then `next` are the prompt and all that is written.
+// draft_at is where the draft goes on (-1: nowhere).
 static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_draft, Ids *out) {
     const bool drafting = draft && g->how.temperature <= 0 && !g->how.no_draft;
     const size_t ld = (size_t)logits_width(&g->m->c);
@@ -758,7 +773,7 @@ static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_dr
         if (!drafting) continue;
 
         // If all guesses and the model's own token agree with the draft, guess more next time. If
-        // not, find the place in the draft again and guess little: a wrong guess is wasted work.
+        // not, find the place in the draft again and guess less: a wrong guess is wasted work.
         bool agree = draft_at >= 0 && accepted == guesses && draft_at + accepted < n_draft &&
                      token == draft[draft_at + accepted];
         block = agree ? least(2 * block, BLOCK_MOST) : BLOCK_AGAIN;
@@ -769,8 +784,8 @@ static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_dr
     return false;
 }
 
-// log p, in nats, of the tokens ids[from .. n), or of as many as the context has room for. The
-// cache holds what comes before ids[from - 1].
+// log p of the tokens ids[from .. n), given those before them, or of as many as the context has
+// room for. The cache holds what comes before ids[from - 1].
 static double log_p_rest(Generator *g, const int *ids, int from, int n) {
     double sum = 0;
     int end = least(n, g->m->c.context + 1);
@@ -779,7 +794,7 @@ static double log_p_rest(Generator *g, const int *ids, int from, int n) {
         k = least(end - from, FEED);
         feed(g, ids + from - 1, k, k);
         memcpy(g->batch.target, ids + from, (size_t)k * sizeof *ids);
-        sum -= cross_entropy(g->m, &g->batch, 1);
+        sum -= cross_entropy(g->m, &g->batch, 1);       // over 1: a sum, not a mean
     }
     return sum;
 }
@@ -789,11 +804,12 @@ static double log_p_rest(Generator *g, const int *ids, int from, int n) {
 //
 //     log mu(y_c | y_o, x)  -  log mu(y_o | y_o, x)  >=  X
 //
-// The ratio asks both texts whole, while greedy decoding leaves y_o at the first token that is
-// not the likeliest, whatever comes of it. What the two texts share cancels, so only the rest is
-// read: nothing if y_c is a copy. An Aligner that trained on fewer good answers than it meets
-// corrects too readily. By Bayes' rule its log odds of a copy are short by the log of the ratio
-// of the odds, and X gives that back. r is y_o's row.
+// This is not in the paper. The ratio judges both texts as wholes, while greedy decoding leaves y_o
+// at the first token that is not the likeliest, whatever follows. The beginning that the two texts
+// share cancels, so only the rest is read: nothing if y_c is a copy. An Aligner that trained on
+// fewer good answers than it meets corrects too readily. By Bayes' rule its log odds of a copy are
+// too low by the log of a ratio, the odds of a good answer in use to those in training, and X adds
+// that back. r is y_o's row.
 static bool outweighs(Generator *g, const Row *r, const Ids *y_c) {
     Ids ids = { 0 };
     int shared = 0;
@@ -801,16 +817,15 @@ static bool outweighs(Generator *g, const Row *r, const Ids *y_c) {
     for (int i = 0; i < y_c->n; i++) ids_add(&ids, y_c->a[i]);
     ids_add(&ids, EOS);
     while (shared < least(r->n, ids.n) && ids.a[shared] == r->ids[shared]) shared++;
-    bool copy = shared == ids.n;
-    double gain = copy ? g->how.keep
-                : log_p_rest(g, ids.a, shared, ids.n) - log_p_rest(g, r->ids, shared, r->n);
+    bool worth_it = shared == ids.n ||                  // a copy gives up nothing
+        log_p_rest(g, ids.a, shared, ids.n) - log_p_rest(g, r->ids, shared, r->n) >= g->how.keep;
     free(ids.a);
-    return gain >= g->how.keep;
+    return worth_it;
 }
 
-// Writes the text that follows r's condition, with r's target as the draft; if the text does not
-// outweigh its draft, the draft remains. out receives the text, or as much of it as there is.
-// Returns NULL on success, otherwise the reason there is no end. Frees r.
+// Writes the text that follows r's condition, with r's target as the draft. If the text does not
+// outweigh its draft, out receives the draft; otherwise the text, or as much of it as there is.
+// Returns NULL on success, otherwise the reason the text has no end. Frees r.
 static const char *write_text(Generator *g, Row r, Buf *out) {
     const Tokenizer *k = g->m->tokenizer;
     Ids condition = { r.ids, r.n_condition, 0 }, ids = { 0 };
@@ -845,14 +860,14 @@ static const char *correct(Generator *mu, Text x, Text y_o, Buf *y_c) {
     return reason;
 }
 
-// y_o ~ pi_theta(. | x): the right factor of Eq. (2). Returns NULL, or the reason it has no end;
-// y_o then holds what there is.
+// y_o ~ pi_theta(. | x): the right factor of Eq. (2). Returns NULL on success, otherwise the reason
+// y_o has no end; it then holds what there is.
 static const char *answer(Generator *pi, Text x, Buf *y_o) {
     return write_text(pi, make_row(pi->m, prompt(pi->m, x, NONE), NONE), y_o);
 }
 
-/* You have now read the paper in code: where the condition ends, what the loss is, how it is
-   learnt, and how a correction is written. Another paper's method changes a few lines of this:
+/* You have now read the paper in code: where the condition ends, what the loss is, how a model
+   learns from it, and how it writes a correction. Another paper's method changes a few lines:
    DPO, reward model and RLHF replace supervised_loss() (tests/lab.c); Stream Aligner calls
    correct() sentence by sentence; MetaAligner puts its objectives into the prompt.
 
@@ -861,36 +876,31 @@ static const char *answer(Generator *pi, Text x, Buf *y_o) {
    ================================================================================================
    Chapter 6. Tools.  Errors, memory, text, random numbers, files. */
 
-// CHECK(what must hold, a message as for printf) guards input. It is never a debugging assert.
-#define DIE(...) die(__FILE__, __LINE__, __VA_ARGS__)
+// CHECK(what must hold, a message as for printf) guards input, in every build.
+#define DIE(...) leave(1, __FILE__, __LINE__, __VA_ARGS__)
+#define usage_error(...) leave(2, __FILE__, __LINE__, __VA_ARGS__)
 #define CHECK(condition, ...) do { if (!(condition)) DIE(__VA_ARGS__); } while (0)
 #define SHOW(t) (int)(t).n, (t).s                       // a Text as the two arguments of "%.*s"
 
 // The control codes of ASCII. A terminal obeys some of them, so none may reach it from a file.
 static bool is_control(char c) { return (uint8_t)c < 32 || c == 127; }
 
-// Prints one message and exits. Messages quote files and the command line, so control codes are
-// replaced: the message stays one line and cannot steer the terminal.
-static void __attribute__((noreturn, format(printf, 3, 0)))
-leave(int status, const char *end, const char *format, va_list a) {
-    char message[1024];
+// Prints one message and exits: with 2 on bad usage, pointing to --help, otherwise with the line in
+// the source. Messages quote files and the command line, so control codes are replaced: the message
+// stays one line and cannot steer the terminal.
+static void __attribute__((noreturn, format(printf, 4, 5)))
+leave(int status, const char *file, int line, const char *format, ...) {
+    const char *base = strrchr(file, '/');
+    char message[1024], end[128] = "; --help lists the commands and options";
+    va_list a;
+    va_start(a, format);
     vsnprintf(message, sizeof message, format, a);
     for (char *c = message; *c; c++)
         if (is_control(*c)) *c = '?';
+    if (status != 2) snprintf(end, sizeof end, " (%s:%d)", base ? base + 1 : file, line);
     fflush(stdout);
     fprintf(stderr, "aligner: %s%s\n", message, end);
     exit(status);
-}
-
-// Exits with 1; the message ends with its place in this file.
-static void __attribute__((noreturn, format(printf, 3, 4)))
-die(const char *file, int line, const char *format, ...) {
-    const char *base = strrchr(file, '/');
-    char place[128];
-    va_list a;
-    snprintf(place, sizeof place, " (%s:%d)", base ? base + 1 : file, line);
-    va_start(a, format);
-    leave(1, place, format, a);
 }
 
 // n elements of the given size, all zero, 64-byte aligned for the vector units. The product is
@@ -906,7 +916,7 @@ static void *zalloc(size_t n, size_t size) {
 // n ints, all zero. Counts and positions are ints throughout; sizes of memory are size_t.
 static int *ints(int n) { return zalloc((size_t)n, sizeof(int)); }
 
-// Makes room for n elements in a (of *cap) and keeps its contents. Doubling makes appending cheap.
+// Makes room for n elements in a, which has room for *cap. Doubling makes appending cheap.
 static void *grow(void *a, size_t size, size_t *cap, size_t n) {
     if (n <= *cap) return a;
     *cap = *cap * 2 > n ? *cap * 2 : n < 16 ? 16 : n;
@@ -930,7 +940,7 @@ static void buf_add(Buf *b, const void *s, size_t n) {
     b->s[b->n += n] = 0;
 }
 
-// The same for a C string, which must not be NULL.
+// buf_add() for a C string, which must not be NULL.
 static void buf_puts(Buf *b, const char *s) { buf_add(b, s, strlen(s)); }
 
 // b keeps its memory: a Buf that is used in a loop soon allocates no more.
@@ -939,14 +949,14 @@ static void buf_set(Buf *b, Text t) {
     buf_add(b, t.s, t.n);
 }
 
-// A text has at most as many tokens as an int can count, since positions are ints.
+// Positions are ints, so a text has no more tokens than an int can count.
 static void ids_add(Ids *v, int id) {
     CHECK(v->n < INT_MAX - 1, "a text of more than %d tokens", INT_MAX - 1);
     v->a = grow(v->a, sizeof *v->a, &v->cap, (size_t)v->n + 1);
     v->a[v->n++] = id;
 }
 
-// Small questions about text. None of them copies anything.
+// Small questions about text and numbers. None of them copies anything.
 static Text text(const char *s) { return (Text){ s, strlen(s) }; }
 static Text contents(const Buf *b) { return (Text){ b->s, b->n }; }
 static Text rest_of(Text t, size_t n) { return (Text){ t.s + n, t.n - n }; }
@@ -1000,9 +1010,7 @@ static uint64_t random_u64(uint64_t *state) {
 
 // Uniform in [0, 1), from the upper 53 bits: as many bits as a double's mantissa has, so rounding
 // never gives 1.
-static double random_unit(uint64_t *state) {
-    return (double)(random_u64(state) >> 11) * 0x1p-53;
-}
+static double random_unit(uint64_t *state) { return (double)(random_u64(state) >> 11) * 0x1p-53; }
 
 // Reads a whole file (- is standard input) into memory; the caller frees .s.
 static Buf read_all(const char *path) {
@@ -1028,7 +1036,7 @@ static const char *need(File *f, uint64_t n) {
     return f->p + (f->at - (size_t)n);
 }
 
-// Numbers in files are little-endian, as this machine's are. memcpy, as they may be unaligned.
+// Numbers in files are little-endian, as this machine's are. They may be unaligned, hence memcpy().
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "files have this machine's byte order");
 
 static uint32_t read_u32(File *f) {
@@ -1049,7 +1057,7 @@ static float read_f32(File *f) {
     return v;
 }
 
-// The name of a file that belongs to path: OUT.state, and what a file is called until it is whole.
+// The name of a file that belongs to path: its state, or what it is called until it is whole.
 static const char TEMPORARY[] = ".aligner-tmp", STATE[] = ".state";
 
 static Buf with_ending(const char *path, const char *ending) {
@@ -1077,7 +1085,7 @@ static void write_file(const char *path, int n_parts, const Text *part) {
     free(temporary.s);
 }
 
-// Tries, before any work is done, whether path can be written at the end.
+// Fails, before any work is done, if path could not be written at the end.
 static void check_writable(const char *path) {
     struct stat s;
     Buf temporary = with_ending(path, TEMPORARY);
@@ -1089,7 +1097,7 @@ static void check_writable(const char *path) {
     free(temporary.s);
 }
 
-// Are the two descriptors' files one file? (As `cat` asks; terminals and pipes are never one.)
+// Do a and b describe one file? (As `cat` asks; terminals and pipes are never one.)
 static bool same_file(const struct stat *a, const struct stat *b) {
     return S_ISREG(a->st_mode) && a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
@@ -3781,13 +3789,6 @@ static Options options = {
     .how = { .top_p = 1, .keep = -1 },
     .train = { .batch = -1, .lr = 1e-3, .lr_warmup = 0.03, .clip = 1, .adam_eps = 1e-8,
                .seed = 1 } };
-
-// Command-line mistakes exit with 2.
-static void __attribute__((noreturn, format(printf, 1, 2))) usage_error(const char *format, ...) {
-    va_list a;
-    va_start(a, format);
-    leave(2, "; --help lists the commands and options", format, a);
-}
 
 // Word i of the command line, which the command cannot do without.
 static const char *need_word(const Options *o, int i, const char *what) {

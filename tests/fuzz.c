@@ -9,7 +9,7 @@
 // `fuzz seeds FOLDER` writes good inputs to start from, FOLDER/G to FOLDER/W. A finding is replayed by naming its
 // file; without -DLIBFUZZER, `fuzz FILE...` does that, too.
 //
-// die() must be survivable here: exit() jumps back, and whatever was allocated or opened is then freed and closed.
+// leave() must be survivable here: exit() jumps back, and whatever was allocated or opened is then freed and closed.
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdbool.h>
