@@ -2161,6 +2161,8 @@ static uint64_t count_weights(const Config *c) {
     return (uint64_t)c->L * layer + (uint64_t)c->V * C * (c->tied ? 1 : 2) + C;
 }
 
+static size_t n_weights(const Tensor *t) { return (size_t)t->rows * (size_t)t->cols; }
+
 // Enters W[rows][cols] into the table and counts its weights in m->n_params; layer -1: it belongs
 // to no layer. A norm's vector has one row.
 static void add_tensor(Model *m, const char *name, int layer, int rows, int cols) {
@@ -2170,7 +2172,7 @@ static void add_tensor(Model *m, const char *name, int layer, int rows, int cols
     t->rows = rows;
     t->cols = cols;
     t->at = m->n_params;
-    m->n_params += (size_t)rows * (size_t)cols;
+    m->n_params += n_weights(t);
 }
 
 // Points w into an arena that is laid out as the table says: params, grads or the mean of the
@@ -2282,12 +2284,9 @@ static size_t acts_layout(Acts *a, const Config *c) {
     float *p = a->memory;
     size_t at = 0;
     for (int l = 0; l < c->L; l++) {
-        if (l && !a->training) {
-            a->layer[l] = a->layer[0];
-            continue;
-        }
         LayerActs *s = &a->layer[l];
-        s->x = l ? a->layer[l - 1].next : take(p, &at, T * C);
+        if (!a->training) at = 0;                       // each layer in the same place
+        s->x = l && a->training ? a->layer[l - 1].next : take(p, &at, T * C);
         s->norm1 = take(p, &at, T * C);
         s->r1 = take(p, &at, T);
         s->qkv = take(p, &at, T * Q);
@@ -2320,7 +2319,7 @@ static size_t acts_layout(Acts *a, const Config *c) {
 static void angles_reserve(Model *m, int n) {
     const int hs = head_size(&m->c);
     if (m->n_angles >= n) return;
-    n = n < 256 ? 256 : round_up(n, 256);
+    n = round_up(n, 256);
     m->angle = realloc(m->angle, (size_t)n * (size_t)hs * sizeof *m->angle);
     CHECK(m->angle, "no memory for %d positions", n);
     for (int pos = m->n_angles; pos < n; pos++)
@@ -2364,9 +2363,8 @@ static void model_init(Model *m, uint64_t seed) {
     for (size_t j = 0; j < m->n_params; j++) m->params[j] = 1;
     for (size_t i = 0; i < m->n_tensors; i++) {
         const Tensor *t = &m->tensor[i];
-        const size_t n = t->rows > 1 ? (size_t)t->rows * (size_t)t->cols : 0;
         double std = sqrt((i == 0 ? 1.0 : 1.0 / 3.0) / t->cols);
-        for (size_t j = 0; j < n; j++) {
+        for (size_t j = 0; j < n_weights(t) && t->rows > 1; j++) {
             double u = 1.0 - random_unit(&seed), v = random_unit(&seed);        // Box-Muller
             m->params[t->at + j] = (float)(std * sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v));
         }
@@ -2439,93 +2437,53 @@ static const char *template_of(const Model *m, bool with_answer) {
        08 00 00 00   05 00 00 00 00 00 00 00   l l a m a          type 8 is a string, of 5 bytes
 
    dims[0] is the fastest axis: W[rows][cols] has dims (cols, rows), its bytes unchanged. Tokenizer
-   and prompt are keys, so a model cannot meet the vocabulary or prompt of another.
+   and prompt are keys, so a model is never used with another one's vocabulary or prompt.
 
-   Readers of this format have had holes of five kinds, and this is what is done about each:
+   Readers of this format have had security holes of five kinds. What prevents each here:
 
        a product that wraps            shapes are bounded before they are multiplied
-       a count that is trusted         nothing is allocated for it; each element is looked for
+       a count that is trusted         memory is reserved for what was found, not for a count
        a shape that is trusted         each tensor must have the shape that the configuration gives
-       a number cut off by int         what does not fit is refused
-       an array of fixed size          there is none that a file fills */
+       a number cut off by int         a number that does not fit is refused
+       an array of fixed size          no file decides how much is written to one */
 
 enum { T_U32 = 4, T_I32 = 5, T_F32 = 6, T_BOOL = 7, T_STRING = 8, T_ARRAY = 9 };
 enum { GGML_F32 = 0, GGML_F16 = 1, GGML_Q8_0 = 8, GGML_BF16 = 30 };
 enum { ALIGNMENT = 32 };
 
-// What a file says beside its weights. An array is its bytes: u32 type, u64 n, elements.
+// A key as it is in the file. An array's value is u32 type, u64 n, elements.
+typedef struct { Text name, value; uint32_t type; bool used; } Key;
+
+// The keys of a file that is read, or that is being written to out. The rest is what they say
+// besides what a Model holds.
 typedef struct {
-    Config c;
-    Text architecture, name, prompt, prompt_sft, objective, scaling, model, tokens, scores, types;
-    int file_type, alignment, head_size, key_length, value_length, experts, V, step;
-    int bos, eos, unknown;
-    float factor, linear, keep;
-    uint8_t add_bos, add_eos, add_space;
-} Header;
+    const char *path;
+    Buf *out;                           // NULL: reading
+    Key *a;                             // [n] reading: the keys found
+    size_t n, cap;
+    int alignment;
+    bool add_space;
+    Text tokens, scores, types;         // the vocabulary: three arrays of equal length
+} Keys;
 
-// The one list of keys that mean something: model_load() reads by it and model_save() writes by it.
-// FIXED: this program computes only what our_header() says. Any other key of llama or the tokenizer
-// may change what a model computes, and is refused.
-enum { REQUIRED = 1, WRITTEN = 2, FIXED = 4, HARMLESS = 8 };
-#define AT(field) offsetof(Header, field)
-static const struct Field { const char *key; uint32_t type; size_t at; int how; } FIELD[] = {
-    { "general.architecture", T_STRING, AT(architecture), REQUIRED | WRITTEN | FIXED },
-    { "general.name", T_STRING, AT(name), WRITTEN },
-    { "general.file_type", T_U32, AT(file_type), WRITTEN },
-    { "general.alignment", T_U32, AT(alignment), WRITTEN },
-    { "llama.context_length", T_U32, AT(c.context), REQUIRED | WRITTEN },
-    { "llama.embedding_length", T_U32, AT(c.C), REQUIRED | WRITTEN },
-    { "llama.block_count", T_U32, AT(c.L), REQUIRED | WRITTEN },
-    { "llama.feed_forward_length", T_U32, AT(c.F), REQUIRED | WRITTEN },
-    { "llama.attention.head_count", T_U32, AT(c.H), REQUIRED | WRITTEN },
-    { "llama.attention.head_count_kv", T_U32, AT(c.H_kv), WRITTEN },
-    { "llama.attention.layer_norm_rms_epsilon", T_F32, AT(c.eps), REQUIRED | WRITTEN },
-    { "llama.attention.key_length", T_U32, AT(key_length), FIXED },
-    { "llama.attention.value_length", T_U32, AT(value_length), FIXED },
-    { "llama.rope.freq_base", T_F32, AT(c.theta), WRITTEN },
-    { "llama.rope.dimension_count", T_U32, AT(head_size), WRITTEN | FIXED },
-    { "llama.rope.scaling.type", T_STRING, AT(scaling), FIXED },
-    { "llama.rope.scaling.factor", T_F32, AT(factor), FIXED },
-    { "llama.rope.scale_linear", T_F32, AT(linear), FIXED },
-    { "llama.expert_count", T_U32, AT(experts), FIXED },
-    { "llama.vocab_size", T_U32, AT(V), WRITTEN | HARMLESS },
-    { "aligner.prompt", T_STRING, AT(prompt), WRITTEN },
-    { "aligner.prompt_sft", T_STRING, AT(prompt_sft), WRITTEN },
-    { "aligner.objective", T_STRING, AT(objective), WRITTEN },
-    { "aligner.step", T_U32, AT(step), WRITTEN },
-    { "aligner.keep", T_F32, AT(keep), WRITTEN },
-    { "tokenizer.ggml.model", T_STRING, AT(model), REQUIRED | WRITTEN | FIXED },
-    { "tokenizer.ggml.tokens", T_ARRAY, AT(tokens), REQUIRED | WRITTEN },
-    { "tokenizer.ggml.scores", T_ARRAY, AT(scores), REQUIRED | WRITTEN },
-    { "tokenizer.ggml.token_type", T_ARRAY, AT(types), WRITTEN },
-    { "tokenizer.ggml.bos_token_id", T_U32, AT(bos), WRITTEN | FIXED },
-    { "tokenizer.ggml.eos_token_id", T_U32, AT(eos), WRITTEN | FIXED },
-    { "tokenizer.ggml.unknown_token_id", T_U32, AT(unknown), WRITTEN },
-    { "tokenizer.ggml.add_bos_token", T_BOOL, AT(add_bos), WRITTEN | FIXED },
-    { "tokenizer.ggml.add_eos_token", T_BOOL, AT(add_eos), WRITTEN | FIXED },
-    { "tokenizer.ggml.add_space_prefix", T_BOOL, AT(add_space), WRITTEN },
-    { "tokenizer.ggml.padding_token_id", 0, 0, HARMLESS },
-    { "tokenizer.ggml.seperator_token_id", 0, 0, HARMLESS },
-    { "tokenizer.ggml.pre", 0, 0, HARMLESS },
-    { "tokenizer.chat_template", 0, 0, HARMLESS } };
-enum { N_FIELDS = sizeof FIELD / sizeof *FIELD };
-
-// The header of a model of this shape, before anything else is known of it: what model_save()
-// starts from, what is taken for granted if a file is silent, and what FIXED keys are compared
-// with.
-static Header our_header(const Config *c) {
-    const int hs = c->H ? head_size(c) : 0;
-    return (Header){ .c = *c, .architecture = text("llama"), .name = text("aligner.c"),
-                     .scaling = text("none"), .model = text("llama"), .alignment = ALIGNMENT,
-                     .head_size = hs, .key_length = hs, .value_length = hs, .V = c->V, .bos = BOS,
-                     .eos = EOS, .unknown = UNK, .factor = 1, .linear = 1, .add_bos = 1,
-                     .add_space = 1 };
+// How many bytes follow n bytes up to the next multiple of the alignment.
+static uint64_t padding(uint64_t n, int alignment) {
+    return ((uint64_t)alignment - n % (uint64_t)alignment) % (uint64_t)alignment;
 }
 
-// The bytes of a value of any type, which stay where they are in the file; of a string its text.
-// Every element of an array is looked for, so an array that claims more than the file has is
-// refused by need(), and nothing is allocated. Arrays of arrays, which nobody writes, would be
-// recursion as deep as a file likes.
+// Numbers and strings as GGUF has them, appended to a file in the making.
+static void put_u32(Buf *b, uint32_t v) { buf_add(b, &v, 4); }
+static void put_u64(Buf *b, uint64_t v) { buf_add(b, &v, 8); }
+
+static void put_string(Buf *b, Text t) {
+    put_u64(b, t.n);
+    buf_add(b, t.s, t.n);
+}
+
+// The bytes of a value, which stay where they are in the file; a string's are its text. Every
+// element of an array is stepped over one by one, so need() refuses an array that claims more than
+// the file has. Arrays of arrays, which nobody writes, would let the file choose how deep the
+// recursion goes.
 static Text read_value(File *f, uint32_t type) {
     static const uint8_t SIZE[] = { 1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8 };
     const size_t from = f->at;
@@ -2543,28 +2501,63 @@ static Text read_value(File *f, uint32_t type) {
     return (Text){ f->p + from, f->at - from };
 }
 
-// Reads one key into its place in h, and notes in seen[] that it was there. A key of another
-// program (general.*, or a name of its own) is stepped over: it says nothing about what is
-// computed. Numbers must fit into an int, and texts end where their first zero byte is: prompts are
-// C strings here.
-static void read_key(File *f, Header *h, bool seen[N_FIELDS]) {
-    Text key = read_value(f, T_STRING);
-    uint32_t type = read_u32(f);
-    Text value = read_value(f, type);
-    int i = 0;
-    while (i < N_FIELDS && !same(key, text(FIELD[i].key))) i++;
-    bool ours = !strncmp(key.s, "llama.", 6) || !strncmp(key.s, "tokenizer.", 10);
-    CHECK(i < N_FIELDS || !ours, "%s: the key %.*s may change what the model computes, and is not "
-          "supported", f->path, SHOW(key));
-    if (i == N_FIELDS || FIELD[i].how & HARMLESS) return;
-    CHECK(!seen[i] && type == FIELD[i].type, "%s: the key %s is there twice, or its type is %u and "
-          "not %u", f->path, FIELD[i].key, type, FIELD[i].type);
-    void *to = (char *)h + FIELD[i].at;
-    if (type == T_STRING || type == T_ARRAY) *(Text *)to = value;
-    else memcpy(to, value.s, value.n);
-    bool fits = type == T_U32 ? *(int *)to >= 0 : type != T_STRING || !memchr(value.s, 0, value.n);
-    CHECK(fits, "%s: %s is too large, or has a zero byte in it", f->path, FIELD[i].key);
-    seen[i] = true;
+// One key, in one of two directions. Writing appends it with this value, unless that is NONE.
+// Reading returns the value in the file, or the given one if the file does not have the key.
+static Text key(Keys *k, uint32_t type, const char *name, Text value) {
+    if (k->out && value.s) {
+        put_string(k->out, text(name));
+        put_u32(k->out, type);
+        if (type == T_STRING) put_u64(k->out, value.n);
+        buf_add(k->out, value.s, value.n);
+        k->n++;
+    }
+    for (size_t i = 0, found = 0; i < k->n && !k->out; i++) {
+        Key *e = &k->a[i];
+        if (!same(e->name, text(name))) continue;
+        CHECK(!found++ && e->type == type, "%s: the key %s is there twice, or its type is %u and "
+              "not %u", k->path, name, e->type, type);
+        e->used = true;
+        value = e->value;
+    }
+    return value;
+}
+
+// A key whose value is a number from `least` to `most`. A default outside this range makes the key
+// one that must be there. All four types fit into a double.
+static double key_number(Keys *k, uint32_t type, const char *name, double value, double least,
+                         double most) {
+    union { uint32_t u; float f; } given = { 0 }, v = { 0 };
+    if (type == T_F32) given.f = (float)value;
+    else given.u = (uint32_t)value;
+    Text raw = key(k, type, name, (Text){ (char *)&given, type == T_BOOL ? 1 : 4 });
+    memcpy(&v, raw.s, raw.n);
+    value = type == T_F32 ? (double)v.f : v.u;
+    CHECK(value >= least && value <= most, "%s: %s is %.9g%s; %.9g to %.9g was expected", k->path,
+          name, value, raw.s == (char *)&given ? " (missing)" : "", least, most);
+    return value;
+}
+
+static int key_int(Keys *k, const char *name, int value, int least) {
+    return (int)key_number(k, T_U32, name, value, least, INT_MAX);
+}
+
+// A key that must have this number, or be absent: nothing else is computed here.
+static void key_fixed(Keys *k, uint32_t type, const char *name, double value) {
+    key_number(k, type, name, value, value, value);
+}
+
+// A key whose value is a text; NULL: none. Texts become C strings, so no zero byte may be inside.
+static Text key_text(Keys *k, const char *name, const char *value) {
+    Text t = key(k, T_STRING, name, value ? text(value) : NONE);
+    CHECK(!t.n || !memchr(t.s, 0, t.n), "%s: %s has a zero byte in it", k->path, name);
+    return t;
+}
+
+// A key that must be there and say "llama".
+static void key_llama(Keys *k, const char *name) {
+    Text t = key_text(k, name, k->out ? "llama" : "");
+    CHECK(same(t, text("llama")), "%s: %s is \"%.*s\"; \"llama\" was expected", k->path, name,
+          SHOW(t));
 }
 
 // Refuses a shape that no model of this family has; `where` names its source in the message. The
@@ -2582,46 +2575,79 @@ static void config_check(const Config *c, const char *where) {
           "number; choose dim as heads times an even number", where, c->C, c->H);
     CHECK(c->H % c->H_kv == 0, "%s: %d heads cannot share %d key/value heads", where, c->H,
           c->H_kv);
-    CHECK(c->eps > 0 && c->eps <= 1 && c->theta >= 1 && c->theta <= 1e9f, "%s: RMSNorm's epsilon "
-          "%g or the rotary base %g is out of range", where, (double)c->eps, (double)c->theta);
 }
 
-// The value of a key as text, for comparing and for the message. Nine digits tell any two floats
-// apart.
-static void show_value(char out[64], const struct Field *k, const Header *h) {
-    const void *p = (const char *)h + k->at;
-    if (k->type == T_STRING) snprintf(out, 64, "\"%.*s\"", SHOW(*(const Text *)p));
-    else if (k->type == T_F32) snprintf(out, 64, "%.9g", (double)*(const float *)p);
-    else snprintf(out, 64, "%d", k->type == T_BOOL ? *(const uint8_t *)p : *(const int *)p);
-}
-
-// Reads n keys, in whatever order they come. What is absent keeps its value in h. Then refuses what
-// the file says but this program does not compute: scaled rotary angles, experts, heads of another
-// size, another tokenizer, texts that do not begin with <s>. A reader that steps over such a key
-// gives other text than the model's author saw, and no error. What means the same is read: "linear"
-// scaling by 1 is no scaling.
-static void read_header(File *f, uint64_t n, Header *h) {
-    bool seen[N_FIELDS] = { false };
-    for (; n; n--) read_key(f, h, seen);
-    for (int i = 0; i < N_FIELDS; i++)
-        CHECK(seen[i] || !(FIELD[i].how & REQUIRED), "%s: the key %s is missing; is it a llama "
-              "model?", f->path, FIELD[i].key);
-    if (h->c.H_kv < 0) h->c.H_kv = h->c.H;
-    config_check(&h->c, f->path);
-    if (same(h->scaling, text("linear"))) h->scaling = text("none");    // the factor is FIXED
-    const Header ours = our_header(&h->c);
-    for (int i = 0; i < N_FIELDS; i++) {
-        char found[64], wanted[64];
-        if (!seen[i] || !(FIELD[i].how & FIXED)) continue;
-        show_value(found, &FIELD[i], h);
-        show_value(wanted, &FIELD[i], &ours);
-        CHECK(is(found, wanted), "%s: %s is %s; only %s is supported", f->path, FIELD[i].key, found,
-              wanted);
+// What a reader does with keys that only other programs write. They may scale the rotary angles,
+// add experts or change the text before it becomes tokens. A reader that steps over such a key
+// gives other text than the model's author saw, and no error. So each key of llama or the tokenizer
+// is honoured, or checked to change nothing, or known to be harmless here; any other is refused.
+// Keys of other families (general.author) say nothing about what is computed.
+static void foreign_keys(Keys *k, const Config *c) {
+    static const char *const HARMLESS[] = {
+        "tokenizer.ggml.padding_token_id", "tokenizer.ggml.seperator_token_id",
+        "tokenizer.ggml.pre", "tokenizer.chat_template" };
+    key_fixed(k, T_U32, "llama.attention.key_length", head_size(c));
+    key_fixed(k, T_U32, "llama.attention.value_length", head_size(c));
+    key_fixed(k, T_U32, "llama.expert_count", 0);
+    key_fixed(k, T_F32, "llama.rope.scaling.factor", 1);
+    key_fixed(k, T_F32, "llama.rope.scale_linear", 1);
+    Text scaling = key_text(k, "llama.rope.scaling.type", "none");
+    CHECK(same(scaling, text("none")) || same(scaling, text("linear")), "%s: "
+          "llama.rope.scaling.type is \"%.*s\"; only \"none\" is supported", k->path,
+          SHOW(scaling));
+    for (const Key *e = k->a; e < k->a + k->n; e++) {
+        bool fine = e->used || (strncmp(e->name.s, "llama.", 6) &&
+                                strncmp(e->name.s, "tokenizer.", 10));
+        for (int i = 0; i < 4; i++) fine = fine || same(e->name, text(HARMLESS[i]));
+        CHECK(fine, "%s: the key %.*s may change what the model computes, and is not supported",
+              k->path, SHOW(e->name));
     }
-    CHECK(h->alignment >= 8 && h->alignment <= 65536 && !(h->alignment & (h->alignment - 1)), "%s: "
-          "alignment %d; a power of two in 8..65536 was expected", f->path, h->alignment);
-    CHECK(!h->prompt.s == !h->prompt_sft.s && h->keep >= 0 && h->keep <= 1000, "%s: one of the two "
-          "prompts is missing, or aligner.keep is %g", f->path, (double)h->keep);
+}
+
+// The one list of keys that this program honours. model_save() runs it to write them, and
+// model_load() to read them, so the two cannot disagree. Reading, a field keeps its value if the
+// key is absent.
+static void model_keys(Keys *k, Model *m) {
+    Config *c = &m->c;
+    key_llama(k, "general.architecture");
+    key_text(k, "general.name", "aligner.c");
+    key_number(k, T_U32, "general.file_type", 0, 0, UINT32_MAX);
+    k->alignment = (int)key_number(k, T_U32, "general.alignment", ALIGNMENT, 8, 65536);
+    c->context = key_int(k, "llama.context_length", c->context, 1);
+    c->C = key_int(k, "llama.embedding_length", c->C, 1);
+    c->L = key_int(k, "llama.block_count", c->L, 1);
+    c->F = key_int(k, "llama.feed_forward_length", c->F, 1);
+    c->H = key_int(k, "llama.attention.head_count", c->H, 1);
+    c->H_kv = key_int(k, "llama.attention.head_count_kv", c->H_kv ? c->H_kv : c->H, 1);
+    c->eps = (float)key_number(k, T_F32, "llama.attention.layer_norm_rms_epsilon", c->eps, FLT_MIN,
+                               1);
+    c->theta = (float)key_number(k, T_F32, "llama.rope.freq_base", c->theta, 1, 1e9);
+    config_check(c, k->path);
+    key_fixed(k, T_U32, "llama.rope.dimension_count", head_size(c));
+    key_number(k, T_U32, "llama.vocab_size", c->V, 0, UINT32_MAX);      // the array counts
+    Text with = key_text(k, "aligner.prompt", m->template);
+    Text without = key_text(k, "aligner.prompt_sft", m->template_sft);
+    Text objective = key_text(k, "aligner.objective", m->objective);
+    m->step = key_int(k, "aligner.step", (int)m->step, 0);
+    m->keep = key_number(k, T_F32, "aligner.keep", m->keep, 0, 1000);
+    key_llama(k, "tokenizer.ggml.model");
+    k->tokens = key(k, T_ARRAY, "tokenizer.ggml.tokens", k->tokens);
+    k->scores = key(k, T_ARRAY, "tokenizer.ggml.scores", k->scores);
+    k->types = key(k, T_ARRAY, "tokenizer.ggml.token_type", k->types);
+    key_fixed(k, T_U32, "tokenizer.ggml.bos_token_id", BOS);
+    key_fixed(k, T_U32, "tokenizer.ggml.eos_token_id", EOS);
+    key_number(k, T_U32, "tokenizer.ggml.unknown_token_id", UNK, 0, UINT32_MAX);
+    key_fixed(k, T_BOOL, "tokenizer.ggml.add_bos_token", 1);
+    key_fixed(k, T_BOOL, "tokenizer.ggml.add_eos_token", 0);
+    k->add_space = key_number(k, T_BOOL, "tokenizer.ggml.add_space_prefix", k->add_space, 0, 1) > 0;
+    if (k->out) return;
+    CHECK(!(k->alignment & (k->alignment - 1)), "%s: the alignment %d is no power of two", k->path,
+          k->alignment);
+    CHECK(!with.s == !without.s, "%s: one of the two prompts is missing", k->path);
+    m->template = copy_text(with);
+    m->template_sft = copy_text(without);
+    snprintf(m->objective, sizeof m->objective, "%.*s", SHOW(objective));
+    foreign_keys(k, c);
 }
 
 // out becomes t with each `from` replaced by `to`: a space inside a piece is U+2581 in a GGUF file.
@@ -2634,18 +2660,18 @@ static void replace(Buf *out, Text t, Text from, Text to) {
     }
 }
 
-// GGUF's type of a token: 1 normal, 2 unknown, 3 control, 6 byte. (4 and 5 are added and unused
-// ones.)
+// GGUF's type of a token: 1 normal, 2 unknown, 3 control, 6 byte. (4 is an added token, 5 an unused
+// one.)
 static uint32_t token_type(int id) {
     return id == UNK ? 2 : id < BYTE0 ? 3 : id < FIRST_PIECE ? 6 : 1;
 }
 
-// The elements of an array key, one for each of *n tokens; the first array sets *n. All three
-// arrays of a vocabulary must be equally long: their elements belong together by position.
+// Opens an array of the vocabulary, with one element for each of *n tokens; the first array sets
+// *n. The elements belong together by position, so all three must be equally long.
 static File open_array(const char *path, Text array, uint32_t type, int *n) {
     File f = { path, "the vocabulary", array.s, array.n, 0 };
-    uint32_t element = read_u32(&f);
-    uint64_t count = read_u64(&f);
+    uint32_t element = array.s ? read_u32(&f) : UINT32_MAX;
+    uint64_t count = array.s ? read_u64(&f) : 0;
     const bool good = count >= FIRST_PIECE && count <= MAX_VOCAB && (!*n || (int)count == *n);
     CHECK(good && element == type, "%s: the tokenizer has an array of %llu elements of type %u; %d "
           "to %d of type %u, as many in each, were expected", path, (unsigned long long)count,
@@ -2654,29 +2680,28 @@ static File open_array(const char *path, Text array, uint32_t type, int *n) {
     return f;
 }
 
-// The tokenizer that a header describes. <s> and </s> get their names from tokenizer.bin, with
-// newlines around them (chapter 8); in GGUF they are plain. A token's type is what its place says,
-// or the file is refused: an added token would have to be found in texts before anything else is
-// merged.
-static Tokenizer *tokenizer_read(const Header *h, const char *path) {
+// The tokenizer that the keys describe. In GGUF, <s> and </s> have these names; here newlines
+// surround them, as in tokenizer.bin (chapter 8). A token must have the type that its id implies:
+// to honour an added token, its text would have to be found before anything else is merged.
+static Tokenizer *tokenizer_read(const Keys *k) {
     int n = 0;
-    File tokens = open_array(path, h->tokens, T_STRING, &n), types = { 0 };
-    File scores = open_array(path, h->scores, T_F32, &n);
-    if (h->types.s) types = open_array(path, h->types, T_I32, &n);
-    Tokenizer *k = tokenizer_new(n);
+    File tokens = open_array(k->path, k->tokens, T_STRING, &n), types = { 0 };
+    File scores = open_array(k->path, k->scores, T_F32, &n);
+    if (k->types.s) types = open_array(k->path, k->types, T_I32, &n);
+    Tokenizer *t = tokenizer_new(n);
     Buf piece = { 0 };
-    k->no_space = !h->add_space;
+    t->no_space = !k->add_space;
     for (int id = 0; id < n; id++) {
         replace(&piece, read_value(&tokens, T_STRING), text(GGUF_SPACE), text(" "));
-        Text t = id == BOS ? text("\n<s>\n") : id == EOS ? text("\n</s>\n") : contents(&piece);
-        set_piece(k, id, t, read_f32(&scores));
-        uint32_t type = h->types.s ? read_u32(&types) : token_type(id);
+        Text s = id == BOS ? text("\n<s>\n") : id == EOS ? text("\n</s>\n") : contents(&piece);
+        set_piece(t, id, s, read_f32(&scores));
+        uint32_t type = k->types.s ? read_u32(&types) : token_type(id);
         CHECK(type == token_type(id), "%s: token %d has type %u; %u was expected (added and unused "
-              "tokens are not supported)", path, id, type, token_type(id));
+              "tokens are not supported)", k->path, id, type, token_type(id));
     }
     free(piece.s);
-    tokenizer_index(k, path);
-    return k;
+    tokenizer_index(t, k->path);
+    return t;
 }
 
 // Half precision: sign, 5 bits of exponent e, 10 of mantissa m. The value is 2^(e-15) (1 + m/1024);
@@ -2689,12 +2714,11 @@ static float f16_to_f32(uint16_t h) {
     return v.f;
 }
 
-// The bytes of a tensor of some type; 0 for types that are not read. A block of Q8_0 has an f16
-// scale and 32 whole numbers from -127 to 127: 34 bytes instead of 128, with an error of at most
-// half a scale. rows and cols have passed the check of shape, so no product wraps.
-static uint64_t tensor_bytes(uint32_t type, uint64_t rows, uint64_t cols) {
-    if (type == GGML_Q8_0) return cols % 32 ? 0 : rows * cols / 32 * 34;
-    return rows * cols * (type == GGML_F32 ? 4 : type == GGML_F16 || type == GGML_BF16 ? 2 : 0);
+// The bytes of a tensor; 0 for types that are not read. A block of Q8_0 has an f16 scale and 32
+// whole numbers from -127 to 127: 34 bytes instead of 128, with an error of at most half a scale.
+static uint64_t tensor_bytes(uint32_t type, const Tensor *t) {
+    if (type == GGML_Q8_0) return t->cols % 32 ? 0 : n_weights(t) / 32 * 34;
+    return n_weights(t) * (type == GGML_F32 ? 4 : type == GGML_F16 || type == GGML_BF16 ? 2 : 0);
 }
 
 // n weights to f32. BF16 is the upper half of an f32: its range, with 8 bits of mantissa. Training
@@ -2711,59 +2735,56 @@ static void dequantize(float *out, const char *p, uint32_t type, size_t n) {
     }
 }
 
-typedef struct { uint32_t type; uint64_t offset, bytes; } Entry;        // of the list of tensors
-
-// Reads an entry of the list into the table's place for it. Each tensor of the table must be there
-// once, with its exact shape and where the one before it in the list ends (*end, which moves on),
-// as llama.cpp demands: so tensors neither overlap nor leave room for anything else. As there are
-// as many entries as tensors, none is missing then.
-static void read_entry(const Model *m, File *f, Entry *entry, uint64_t *end, uint64_t alignment) {
+// Reads the next entry of the list, and from data the weights that it names. Each tensor of the
+// model must be there once, with its exact shape, and begin where the one before it ends, as
+// llama.cpp demands: so tensors neither overlap nor leave gaps. A weight that is NaN or infinite
+// would spread to every logit, and the text would be empty without an error: it is found here, and
+// its tensor named.
+static void read_tensor(Model *m, bool *seen, File *list, File *data, int alignment) {
     size_t j = 0;
-    Text name = read_value(f, T_STRING);
+    Text name = read_value(list, T_STRING);
     while (j < m->n_tensors && !same(name, text(m->tensor[j].name))) j++;
-    CHECK(j < m->n_tensors && !entry[j].bytes, "%s: the tensor \"%.*s\" is there twice, or does "
-          "not belong to a llama of this shape", f->path, SHOW(name));
+    CHECK(j < m->n_tensors && !seen[j], "%s: the tensor \"%.*s\" is there twice, or does not "
+          "belong to a llama of this shape", list->path, SHOW(name));
     const Tensor *t = &m->tensor[j];
-    const uint32_t n_dims = read_u32(f);                // a norm may be [C] or [C, 1]
-    const uint64_t first = read_u64(f), second = n_dims == 2 ? read_u64(f) : 1;
-    const uint64_t rows = first == 1 ? 1 : second, cols = first == 1 ? second : first;
+    seen[j] = true;
+    const uint32_t n_dims = read_u32(list);             // a norm may be [C] or [C, 1]
+    const uint64_t cols = read_u64(list), rows = n_dims == 2 ? read_u64(list) : 1;
     CHECK((n_dims == 1 || n_dims == 2) && rows == (uint64_t)t->rows && cols == (uint64_t)t->cols,
-          "%s: %s has %u dimensions, %llu x %llu; %d x %d was expected", f->path, t->name, n_dims,
-          (unsigned long long)second, (unsigned long long)first, t->rows, t->cols);
-    Entry *e = &entry[j];
-    e->type = read_u32(f);
-    e->offset = read_u64(f);
-    e->bytes = tensor_bytes(e->type, rows, cols);
-    CHECK(e->bytes, "%s: %s has type %u; F32 (0), F16 (1), BF16 (30) and, in rows of a multiple of "
-          "32, Q8_0 (8) are read", f->path, t->name, e->type);
-    *end = (*end + alignment - 1) / alignment * alignment;
-    CHECK(e->offset == *end, "%s: %s begins at offset %llu; %llu was expected", f->path, t->name,
-          (unsigned long long)e->offset, (unsigned long long)*end);
-    *end += e->bytes;
+          "%s: %s has %u dimensions, %llu x %llu; %d x %d was expected", list->path, t->name,
+          n_dims, (unsigned long long)rows, (unsigned long long)cols, t->rows, t->cols);
+    const uint32_t type = read_u32(list);
+    const uint64_t offset = read_u64(list), bytes = tensor_bytes(type, t);
+    CHECK(bytes, "%s: %s has type %u; F32 (0), F16 (1), BF16 (30) and, in rows of a multiple of "
+          "32, Q8_0 (8) are read", list->path, t->name, type);
+    need(data, padding(data->at, alignment));
+    CHECK(offset == data->at, "%s: %s begins at offset %llu; %zu was expected", list->path,
+          t->name, (unsigned long long)offset, data->at);
+    float *w = m->params + t->at;
+    dequantize(w, need(data, bytes), type, n_weights(t));
+    for (size_t i = 0; i < n_weights(t); i++)
+        CHECK(isfinite(w[i]), "%s: a weight of %s is not a finite number; the file is damaged, or "
+              "its training diverged", list->path, t->name);
 }
 
-// Reads the list of tensors, in any order, and the data after it into m->params. Zeros after the
-// last tensor are padding. A weight that is NaN or infinite would spread to every logit, and the
-// text would be empty without an error: it is found here, and named.
-static void read_tensors(Model *m, File *f, uint64_t alignment) {
-    Entry *entry = zalloc(m->n_tensors, sizeof *entry);
-    uint64_t end = 0;
-    f->what = "the list of tensors";
-    for (size_t i = 0; i < m->n_tensors; i++) read_entry(m, f, entry, &end, alignment);
-    f->what = "the weights";
-    need(f, (alignment - f->at % alignment) % alignment);
-    const char *data = need(f, end);
-    for (; f->at < f->n; f->at++)
-        CHECK(!f->p[f->at], "%s: %zu bytes follow the last tensor", f->path, f->n - f->at);
-    for (size_t j = 0; j < m->n_tensors; j++) {
-        const Tensor *t = &m->tensor[j];
-        const size_t n = (size_t)t->rows * (size_t)t->cols;
-        dequantize(m->params + t->at, data + entry[j].offset, entry[j].type, n);
-        for (size_t i = 0; i < n; i++)
-            CHECK(isfinite(m->params[t->at + i]), "%s: a weight of %s is not a finite number; the "
-                  "file is damaged, or its training diverged", f->path, t->name);
+// Reads the list of tensors, in any order, and the data after it into m->params. The list is walked
+// twice, as the data begin where it ends. It has as many entries as the model has tensors, so none
+// can be missing. Zeros after the last tensor are padding.
+static void read_tensors(Model *m, File *list, int alignment) {
+    File f = *list;
+    bool *seen = zalloc(m->n_tensors, sizeof *seen);
+    list->what = f.what = "the list of tensors";
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        read_value(&f, T_STRING);
+        need(&f, 8 * (uint64_t)read_u32(&f) + 4 + 8);   // dims, type, offset
     }
-    free(entry);
+    f.what = "the weights";
+    need(&f, padding(f.at, alignment));
+    File data = { f.path, f.what, f.p + f.at, f.n - f.at, 0 };
+    for (size_t i = 0; i < m->n_tensors; i++) read_tensor(m, seen, list, &data, alignment);
+    for (; data.at < data.n; data.at++)
+        CHECK(!data.p[data.at], "%s: %zu bytes follow the last tensor", f.path, data.n - data.at);
+    free(seen);
 }
 
 // Reads a GGUF file of architecture llama, ours or another program's: first the keys, then the
@@ -2778,16 +2799,20 @@ static void model_load(Model *m, const char *path) {
     CHECK(version == 2 || version == 3, "%s: GGUF version %u%s; 2 or 3 was expected", path, version,
           version & 0xFFFF ? "" : " (a big-endian file; only little-endian ones are read)");
     uint64_t n_tensors = read_u64(&f), n_keys = read_u64(&f);
-    Header h = our_header(&(Config){ .H_kv = -1, .theta = 1e4f });
-    read_header(&f, n_keys, &h);
-    *m = (Model){ .c = h.c, .step = h.step, .keep = (double)h.keep };
-    m->tokenizer = tokenizer_read(&h, path);
-    m->template = copy_text(h.prompt);
-    m->template_sft = copy_text(h.prompt_sft);
-    snprintf(m->objective, sizeof m->objective, "%.*s", SHOW(h.objective));
+    Keys k = { .path = path, .add_space = true };
+    for (; n_keys; n_keys--) {
+        Key e = { .name = read_value(&f, T_STRING) };
+        e.type = read_u32(&f);
+        e.value = read_value(&f, e.type);
+        k.a = grow(k.a, sizeof e, &k.cap, k.n + 1);
+        k.a[k.n++] = e;
+    }
+    *m = (Model){ .c.theta = 1e4f };
+    model_keys(&k, m);
+    m->tokenizer = tokenizer_read(&k);
 
-    // A layer has 9 tensors; 3 are outside the layers, or 2 if the head is tied. A weight takes a
-    // byte at least: a shape that the file cannot fill is refused before there is memory for it.
+    // A layer has 9 tensors; 3 are outside the layers, or 2 if the head is tied. A weight takes at
+    // least a byte, so a shape that the file cannot fill is refused before memory is reserved.
     m->c.V = m->tokenizer->V;
     m->c.tied = n_tensors == (uint64_t)m->c.L * 9 + 2;
     CHECK(m->c.tied || n_tensors == (uint64_t)m->c.L * 9 + 3, "%s: %llu tensors; %d layers have %d",
@@ -2795,48 +2820,12 @@ static void model_load(Model *m, const char *path) {
     CHECK(count_weights(&m->c) <= bytes.n, "%s: a model of this shape has %llu weights, the file "
           "has %zu bytes", path, (unsigned long long)count_weights(&m->c), bytes.n);
     model_alloc(m);
-    read_tensors(m, &f, (uint64_t)h.alignment);
-    free(bytes.s);
+    read_tensors(m, &f, k.alignment);
+    FREE(k.a, bytes.s);
 }
 
-// Numbers and texts as GGUF has them, appended to a file in the making.
-static void put_u32(Buf *b, uint32_t v) { buf_add(b, &v, 4); }
-static void put_u64(Buf *b, uint64_t v) { buf_add(b, &v, 8); }
-
-static void put_string(Buf *b, Text t) {
-    put_u64(b, t.n);
-    buf_add(b, t.s, t.n);
-}
-
-// Zeros up to the next multiple of the alignment, which lets other programs map the file into
-// memory and use the weights where they are.
-static void put_padding(Buf *b) {
-    static const char zeros[ALIGNMENT];
-    buf_add(b, zeros, (ALIGNMENT - b->n % ALIGNMENT) % ALIGNMENT);
-}
-
-// Appends the number of keys, and the keys of the list; a text that is absent has none. The number
-// is known after the keys, and is then written over the zero in front of them.
-static void put_header(Buf *b, const Header *h) {
-    const size_t at = b->n;
-    uint64_t n = 0;
-    put_u64(b, n);
-    for (const struct Field *k = FIELD; k < FIELD + N_FIELDS; k++) {
-        const void *p = (const char *)h + k->at;
-        const bool is_text = k->type == T_STRING || k->type == T_ARRAY;
-        Text raw = is_text ? *(const Text *)p : (Text){ p, k->type == T_BOOL ? 1 : 4 };
-        if (!raw.s || !(k->how & WRITTEN)) continue;
-        put_string(b, text(k->key));
-        put_u32(b, k->type);
-        if (k->type == T_STRING) put_u64(b, raw.n);
-        buf_add(b, raw.s, raw.n);
-        n++;
-    }
-    memcpy(b->s + at, &n, sizeof n);
-}
-
-// The three arrays of a vocabulary, as GGUF has them: tokens, scores, types. It is the way back of
-// tokenizer_read().
+// The three arrays of a vocabulary, as GGUF has them: tokens, scores, types. tokenizer_read() is
+// the way back.
 static void put_tokenizer(Buf array[3], const Tokenizer *k) {
     static const uint32_t TYPE[] = { T_STRING, T_F32, T_I32 };
     Buf piece = { 0 };
@@ -2847,36 +2836,32 @@ static void put_tokenizer(Buf array[3], const Tokenizer *k) {
     buf_add(&array[1], k->score, (size_t)k->V * 4);
     for (int id = 0; id < k->V; id++) {
         replace(&piece, k->piece[id], text(" "), text(GGUF_SPACE));
-        Text t = id == BOS ? text("<s>") : id == EOS ? text("</s>") : contents(&piece);
-        put_string(&array[0], t);
+        put_string(&array[0], id == BOS ? text("<s>") : id == EOS ? text("</s>")
+                              : contents(&piece));
         put_u32(&array[2], token_type(id));
     }
     free(piece.s);
 }
 
 // Writes the model with its tokenizer and its prompt. Weights are written as f32, as they are
-// trained, so training can go on from a file without having lost a bit. The file is made in memory
-// and written at once by write_file(), which replaces the old one only when all of it is on the
-// disk.
+// trained, so training can go on from a file without having lost a bit. Padding lets other programs
+// map the file into memory and use the weights where they are. The file is made in memory and
+// written at once by write_file(), which replaces the old one only when all of it is on the disk.
 static void model_save(const Model *m, const char *path) {
-    Buf f = { 0 }, array[3] = { { 0 } };
+    Buf f = { 0 }, keys = { 0 }, array[3] = { { 0 } };
     uint64_t offset = 0;
-    Header h = our_header(&m->c);
+    Model copy = *m;                                    // model_keys() has two directions
     put_tokenizer(array, m->tokenizer);
-    h.tokens = contents(&array[0]);
-    h.scores = contents(&array[1]);
-    h.types = contents(&array[2]);
-    h.objective = text(m->objective);
-    h.step = (int)m->step;
-    h.keep = (float)m->keep;
-    h.add_space = !m->tokenizer->no_space;
-    if (m->template) h.prompt = text(m->template);
-    if (m->template) h.prompt_sft = text(m->template_sft);
+    Keys k = { .path = path, .out = &keys, .add_space = !m->tokenizer->no_space,
+               .tokens = contents(&array[0]), .scores = contents(&array[1]),
+               .types = contents(&array[2]) };
+    model_keys(&k, &copy);
 
     buf_puts(&f, "GGUF");
     put_u32(&f, 3);
     put_u64(&f, m->n_tensors);
-    put_header(&f, &h);
+    put_u64(&f, k.n);
+    buf_add(&f, keys.s, keys.n);
     for (const Tensor *t = m->tensor; t < m->tensor + m->n_tensors; t++) {
         put_string(&f, text(t->name));
         put_u32(&f, t->rows == 1 ? 1 : 2);
@@ -2884,15 +2869,16 @@ static void model_save(const Model *m, const char *path) {
         if (t->rows > 1) put_u64(&f, (uint64_t)t->rows);
         put_u32(&f, GGML_F32);
         put_u64(&f, offset);
-        offset += ((uint64_t)t->rows * (uint64_t)t->cols * 4 + 31) / ALIGNMENT * ALIGNMENT;
+        offset += n_weights(t) * 4;
+        offset += padding(offset, ALIGNMENT);
     }
-    put_padding(&f);
     for (const Tensor *t = m->tensor; t < m->tensor + m->n_tensors; t++) {
-        buf_add(&f, m->params + t->at, (size_t)t->rows * (size_t)t->cols * 4);
-        put_padding(&f);
+        while (f.n % ALIGNMENT) buf_add(&f, "", 1);
+        buf_add(&f, m->params + t->at, n_weights(t) * 4);
     }
+    while (f.n % ALIGNMENT) buf_add(&f, "", 1);
     write_file(path, 1, (Text[]){ contents(&f) });
-    FREE(f.s, array[0].s, array[1].s, array[2].s);
+    FREE(f.s, keys.s, array[0].s, array[1].s, array[2].s);
 }
 
 /* ================================================================================================
