@@ -2577,31 +2577,28 @@ static void config_check(const Config *c, const char *where) {
           c->H_kv);
 }
 
-// What a reader does with keys that only other programs write. They may scale the rotary angles,
-// add experts or change the text before it becomes tokens. A reader that steps over such a key
-// gives other text than the model's author saw, and no error. So each key of llama or the tokenizer
-// is honoured, or checked to change nothing, or known to be harmless here; any other is refused.
-// Keys of other families (general.author) say nothing about what is computed.
+// Reads the keys that only other programs write. They may scale the rotary angles, add experts or
+// change the text before it becomes tokens. A reader that steps over such a key gives other text
+// than the model's author saw, and no error. So every key of llama or the tokenizer is honoured,
+// or must say what is done here anyway, or is one of four that change nothing; any other is refused.
+// Keys of other families (general.author) do not say what is computed.
 static void foreign_keys(Keys *k, const Config *c) {
-    static const char *const HARMLESS[] = {
-        "tokenizer.ggml.padding_token_id", "tokenizer.ggml.seperator_token_id",
-        "tokenizer.ggml.pre", "tokenizer.chat_template" };
     key_fixed(k, T_U32, "llama.attention.key_length", head_size(c));
     key_fixed(k, T_U32, "llama.attention.value_length", head_size(c));
     key_fixed(k, T_U32, "llama.expert_count", 0);
     key_fixed(k, T_F32, "llama.rope.scaling.factor", 1);
     key_fixed(k, T_F32, "llama.rope.scale_linear", 1);
     Text scaling = key_text(k, "llama.rope.scaling.type", "none");
-    CHECK(same(scaling, text("none")) || same(scaling, text("linear")), "%s: "
-          "llama.rope.scaling.type is \"%.*s\"; only \"none\" is supported", k->path,
-          SHOW(scaling));
-    for (const Key *e = k->a; e < k->a + k->n; e++) {
-        bool fine = e->used || (strncmp(e->name.s, "llama.", 6) &&
-                                strncmp(e->name.s, "tokenizer.", 10));
-        for (int i = 0; i < 4; i++) fine = fine || same(e->name, text(HARMLESS[i]));
-        CHECK(fine, "%s: the key %.*s may change what the model computes, and is not supported",
-              k->path, SHOW(e->name));
-    }
+    CHECK(same(scaling, text("none")) || same(scaling, text("linear")),
+          "%s: llama.rope.scaling.type is \"%.*s\"; \"none\" was expected", k->path, SHOW(scaling));
+    key(k, T_U32, "tokenizer.ggml.padding_token_id", NONE);
+    key(k, T_U32, "tokenizer.ggml.seperator_token_id", NONE);
+    key(k, T_STRING, "tokenizer.ggml.pre", NONE);
+    key(k, T_STRING, "tokenizer.chat_template", NONE);
+    for (const Key *e = k->a; e < k->a + k->n; e++)
+        CHECK(e->used || (strncmp(e->name.s, "llama.", 6) && strncmp(e->name.s, "tokenizer.", 10)),
+              "%s: the key %.*s may change what the model computes, and is not supported", k->path,
+              SHOW(e->name));
 }
 
 // The one list of keys that this program honours. model_save() runs it to write them, and
@@ -2750,16 +2747,14 @@ static void read_tensor(Model *m, bool *seen, File *list, File *data, int alignm
     seen[j] = true;
     const uint32_t n_dims = read_u32(list);             // a norm may be [C] or [C, 1]
     const uint64_t cols = read_u64(list), rows = n_dims == 2 ? read_u64(list) : 1;
-    CHECK((n_dims == 1 || n_dims == 2) && rows == (uint64_t)t->rows && cols == (uint64_t)t->cols,
-          "%s: %s has %u dimensions, %llu x %llu; %d x %d was expected", list->path, t->name,
-          n_dims, (unsigned long long)rows, (unsigned long long)cols, t->rows, t->cols);
     const uint32_t type = read_u32(list);
     const uint64_t offset = read_u64(list), bytes = tensor_bytes(type, t);
-    CHECK(bytes, "%s: %s has type %u; F32 (0), F16 (1), BF16 (30) and, in rows of a multiple of "
-          "32, Q8_0 (8) are read", list->path, t->name, type);
     need(data, padding(data->at, alignment));
-    CHECK(offset == data->at, "%s: %s begins at offset %llu; %zu was expected", list->path,
-          t->name, (unsigned long long)offset, data->at);
+    CHECK((n_dims == 1 || n_dims == 2) && rows == (uint64_t)t->rows && cols == (uint64_t)t->cols
+          && bytes && offset == data->at, "%s: %s has %u dimensions, %llu x %llu, type %u and offset "
+          "%llu; %d x %d, F32 (0), F16 (1), BF16 (30) or, in rows of a multiple of 32, Q8_0 (8), "
+          "and offset %zu were expected", list->path, t->name, n_dims, (unsigned long long)rows,
+          (unsigned long long)cols, type, (unsigned long long)offset, t->rows, t->cols, data->at);
     float *w = m->params + t->at;
     dequantize(w, need(data, bytes), type, n_weights(t));
     for (size_t i = 0; i < n_weights(t); i++)
@@ -2888,103 +2883,97 @@ static void model_save(const Model *m, const char *path) {
        object   =  { }  |  { string : value , ... }
        array    =  [ ]  |  [ value , ... ]
 
-   Text is walked over, and no tree is built. json_value() is the only judge of what is well-formed;
-   everything after it may rely on that. Texts end with a NUL, which JSON does not allow, so every
-   loop stops there without asking where the end is. */
+   The text is walked over; no tree is built. Each json_ function below that returns a text steps
+   over one of these at *p, and returns NULL, or what is wrong at *p, where it stopped.
+   json_value() alone decides what is well-formed; everything after it relies on that. Every text
+   ends with a NUL, which JSON does not allow, so each loop stops there. */
 
-// Where the walk is. After a failure, p is the culprit and why says what is wrong with it.
-typedef struct { const char *p, *why; } Walk;
 #define BLANKS " \t\r\n"
 
-// Notes the first fault; each caller passes the false on.
-static bool json_fail(Walk *w, const char *why) {
-    w->why = why;
-    return false;
-}
-
 // Steps over the characters that are in `set`; false if there is none.
-static bool json_skip(Walk *w, const char *set) {
-    size_t n = strspn(w->p, set);
-    w->p += n;
+static bool json_skip(const char **p, const char *set) {
+    size_t n = strspn(*p, set);
+    *p += n;
     return n > 0;
 }
 
 // Steps over blanks and then over c; false if something else is there.
-static bool json_mark(Walk *w, char c) {
-    json_skip(w, BLANKS);
-    const bool there = *w->p == c;
-    w->p += there;
+static bool json_mark(const char **p, char c) {
+    json_skip(p, BLANKS);
+    const bool there = **p == c;
+    *p += there;
     return there;
 }
 
-// [-] digits [. digits] [e [+ -] digits], with no 0 in front of other digits.
-static bool json_number(Walk *w) {
+// [-] digits [. digits] [e [+ -] digits]. A 0 has no digits after it.
+static const char *json_number(const char **p) {
     static const char DIGITS[] = "0123456789";
-    w->p += *w->p == '-';
-    if (*w->p == '0') w->p++;
-    else if (!json_skip(w, DIGITS)) return json_fail(w, "a JSON value was expected");
-    bool fraction = *w->p == '.';
-    w->p += fraction;
-    if (fraction && !json_skip(w, DIGITS)) return json_fail(w, "a digit was expected");
-    if (*w->p != 'e' && *w->p != 'E') return true;
-    w->p += 1 + (w->p[1] == '+' || w->p[1] == '-');
-    return json_skip(w, DIGITS) || json_fail(w, "a digit was expected");
+    *p += **p == '-';
+    if (**p == '0') ++*p;
+    else if (!json_skip(p, DIGITS)) return "a JSON value was expected";
+    const bool fraction = **p == '.';
+    *p += fraction;
+    if (fraction && !json_skip(p, DIGITS)) return "a digit was expected";
+    if (**p != 'e' && **p != 'E') return NULL;
+    *p += 1 + ((*p)[1] == '+' || (*p)[1] == '-');
+    return json_skip(p, DIGITS) ? NULL : "a digit was expected";
 }
 
 // A string in quotes, with escapes that JSON knows: json_text() relies on it.
-static bool json_string(Walk *w) {
-    if (!json_mark(w, '"')) return json_fail(w, "a string was expected");
-    for (; *w->p != '"'; w->p++) {
-        if ((uint8_t)*w->p < 32) return json_fail(w, "a raw control character inside a string");
-        if (*w->p != '\\') continue;
-        w->p++;
-        bool hex = *w->p == 'u' && strspn(w->p + 1, "0123456789abcdefABCDEF") >= 4;
-        if (!hex && (!*w->p || !strchr("\"\\/bfnrt", *w->p)))
-            return json_fail(w, "an escape that JSON does not know");
+static const char *json_string(const char **p) {
+    if (!json_mark(p, '"')) return "a string was expected";
+    for (; **p != '"'; ++*p) {
+        if ((uint8_t)**p < 32) return "a raw control character inside a string";
+        if (**p != '\\') continue;
+        ++*p;
+        const bool hex = **p == 'u' && strspn(*p + 1, "0123456789abcdefABCDEF") >= 4;
+        if (!hex && (!**p || !strchr("\"\\/bfnrt", **p)))
+            return "an escape that JSON does not know";
     }
-    w->p++;
-    return true;
+    ++*p;
+    return NULL;
 }
 
-// Steps over the next value, which is `depth` brackets deep. The depth bounds the recursion: a file
-// must not decide how deep the stack goes.
-static bool json_value(Walk *w, int depth) {
+// Any value; `depth` brackets are open. The depth bounds the recursion: a file must not decide how
+// deep the stack goes.
+static const char *json_value(const char **p, int depth) {
     static const char *const WORD[] = { "true", "false", "null" };
-    json_skip(w, BLANKS);
+    json_skip(p, BLANKS);
     for (int i = 0; i < 3; i++)
-        if (!strncmp(w->p, WORD[i], strlen(WORD[i]))) {
-            w->p += strlen(WORD[i]);
-            return true;
+        if (!strncmp(*p, WORD[i], strlen(WORD[i]))) {
+            *p += strlen(WORD[i]);
+            return NULL;
         }
-    if (*w->p == '"') return json_string(w);
-    const bool object = json_mark(w, '{');
-    const char close = object ? '}' : ']';
-    if (!object && !json_mark(w, '[')) return json_number(w);
-    if (depth == 64) return json_fail(w, "nested deeper than 64 levels");
-    if (json_mark(w, close)) return true;
+    if (**p == '"') return json_string(p);
+    const bool object = json_mark(p, '{');
+    const char close = object ? '}' : ']', *why = NULL;
+    if (!object && !json_mark(p, '[')) return json_number(p);
+    if (depth == 64) return "nested deeper than 64 levels";
+    if (json_mark(p, close)) return NULL;
     do {
-        if (object && !json_string(w)) return false;
-        if (object && !json_mark(w, ':')) return json_fail(w, "a colon was expected");
-        if (!json_value(w, depth + 1)) return false;
-    } while (json_mark(w, ','));
-    return json_mark(w, close) || json_fail(w, "a comma or the closing bracket was expected");
+        if (object) why = json_string(p);
+        if (object && !why && !json_mark(p, ':')) why = "a colon was expected";
+        if (!why) why = json_value(p, depth + 1);
+        if (why) return why;
+    } while (json_mark(p, ','));
+    return json_mark(p, close) ? NULL : "a comma or the closing bracket was expected";
 }
 
 // Steps to the next member of a well-formed object; *at starts at 0. False at the end. key and
-// value are raw, as they are in the file: what nobody asks for is never decoded, and is written out
-// unchanged.
+// value are raw, as they are in the file: a member that nobody asks for is never decoded, and goes
+// out as it came in.
 static bool json_member(Text object, size_t *at, Text *key, Text *value) {
-    Walk w = { object.s + (*at ? *at : 1), NULL };
-    json_skip(&w, BLANKS ",");
-    if (*w.p == '}') return false;
-    key->s = w.p;
-    json_string(&w);
-    key->n = (size_t)(w.p - key->s);
-    json_skip(&w, BLANKS ":");
-    value->s = w.p;
-    json_value(&w, 0);
-    value->n = (size_t)(w.p - value->s);
-    *at = (size_t)(w.p - object.s);
+    const char *p = object.s + (*at ? *at : 1);
+    json_skip(&p, BLANKS ",");
+    if (*p == '}') return false;
+    key->s = p;
+    json_string(&p);
+    key->n = (size_t)(p - key->s);
+    json_skip(&p, BLANKS ":");
+    value->s = p;
+    json_value(&p, 0);
+    value->n = (size_t)(p - value->s);
+    *at = (size_t)(p - object.s);
     return true;
 }
 
@@ -2998,39 +2987,36 @@ static void put_utf8(Buf *out, uint32_t c) {
     buf_add(out, u, (size_t)n);
 }
 
-// The number after \u at p, or -1 if something else is there. json_string() has made sure that 4
-// hex digits follow a \u.
+// The number in the \uXXXX at p, or -1 if something else is there. json_string() has made sure that
+// 4 hex digits follow a \u.
 static long json_unit(const char *p) {
     char digits[5] = { 0 };
     return p[0] == '\\' && p[1] == 'u' ? strtol(memcpy(digits, p + 2, 4), NULL, 16) : -1;
 }
 
-// Sets out to what the raw value means. False if it is not a well-formed string. A code point
-// beyond 16 bits is written as two \u, D800 + its upper 10 bits and DC00 + its lower 10, after
-// 0x10000 was taken from it; such a surrogate alone means nothing and becomes U+FFFD.
+// Sets out to what the raw value of a well-formed object means; false if it is not a string. A code
+// point beyond 16 bits is written as two \u: take 0x10000 from it, then add D800 to the upper 10
+// bits of the rest and DC00 to the lower 10. One of them without the other becomes U+FFFD.
 static bool json_text(Text raw, Buf *out) {
     static const char CODE[] = "\"\\/bfnrt", MEANS[] = "\"\\/\b\f\n\r\t";
-    Walk w = { raw.s, NULL };
     buf_set(out, text(""));
-    if (!raw.n || !json_string(&w) || w.p != raw.s + raw.n) return false;
+    if (!raw.n || *raw.s != '"') return false;
     for (const char *p = raw.s + 1; *p != '"'; ) {
         const size_t plain = strcspn(p, "\\\"");
-        buf_add(out, p, plain);
-        p += plain;
-        if (*p == '"') break;
-        const char *simple = strchr(CODE, p[1]);
-        if (simple) {
+        const char *simple = plain ? NULL : strchr(CODE, p[1]);
+        if (plain) {
+            buf_add(out, p, plain);
+            p += plain;
+        } else if (simple) {
             buf_add(out, MEANS + (simple - CODE), 1);
             p += 2;
-            continue;
+        } else {
+            long c = json_unit(p), low = json_unit(p + 6);
+            const bool pair = c >= 0xD800 && c < 0xDC00 && low >= 0xDC00 && low < 0xE000;
+            if (pair) c = 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00);
+            put_utf8(out, c >= 0xD800 && c < 0xE000 ? 0xFFFD : (uint32_t)c);
+            p += pair ? 12 : 6;
         }
-        long unit = json_unit(p), low = json_unit(p + 6);
-        p += 6;
-        if (unit >= 0xD800 && unit < 0xDC00 && low >= 0xDC00 && low < 0xE000) {
-            p += 6;
-            unit = 0x10000 + ((unit - 0xD800) << 10) + (low - 0xDC00);
-        }
-        put_utf8(out, unit >= 0xD800 && unit < 0xE000 ? 0xFFFD : (uint32_t)unit);
     }
     return true;
 }
@@ -3039,11 +3025,12 @@ static bool json_text(Text raw, Buf *out) {
 static void json_put(Buf *out, Text t) {
     buf_puts(out, "\"");
     for (size_t n; t.n; t = rest_of(t, n ? n : 1)) {
-        const char c = *t.s, *form = c == '\n' ? "\\n" : is_control(c) ? "\\u%04x" : "\\%c";
-        char code[8] = "\\ufffd";
+        const char c = *t.s;
+        char code[8];
         n = utf8_length(t);
-        if (n) snprintf(code, sizeof code, form, c);
-        if (n && !is_control(c) && c != '"' && c != '\\') buf_add(out, t.s, n);
+        snprintf(code, sizeof code, !n ? "\\ufffd" : c == '\n' ? "\\n" : "\\u%04x", c);
+        if (n && (c == '"' || c == '\\')) buf_puts(out, "\\");
+        if (n && !is_control(c)) buf_add(out, t.s, n);
         else buf_puts(out, code);
     }
     buf_puts(out, "\"");
@@ -3067,15 +3054,15 @@ static Text json_find(Text object, const char *name) {
 
 enum Status { ROW_END, ROW_GOOD, ROW_BAD };             // ROW_BAD: reason says why
 
-// Objects from a stream: JSONL, objects that span lines, or an array of objects. Commas and square
-// brackets between objects are skipped like blanks, so all three are read in one way. Reading goes
-// line by line and no further than an object needs: a filter can answer before its input ends, and
-// in constant memory.
+// A stream of objects: JSONL, objects that span lines, or an array of objects. Commas and square
+// brackets between objects are skipped like blanks, so all three are read in one way. The stream is
+// read line by line and no further than an object needs: a filter can answer before its input ends,
+// and in constant memory.
 typedef struct {
     const char *path;
     FILE *f;
-    Buf text;                           // lines that are not used up
-    size_t at;                          // how far they are
+    Buf text;                           // the lines from which the next object comes
+    size_t at;                          // how many of their bytes are used up
     long line, column;                  // of text.s + at
     Text object;                        // the last one; if it is broken, {"line": its first line}
     char reason[256], first[256];       // why the last row, and the first one, cannot be used
@@ -3085,14 +3072,14 @@ typedef struct {
 
 // Opens a data file; NULL or "-" is standard input. objects_close() closes it.
 static void objects_open(Objects *o, const char *path) {
-    bool standard = !path || is(path, "-");
+    const bool standard = !path || is(path, "-");
     *o = (Objects){ .path = standard ? "standard input" : path, .line = 1, .column = 1 };
     o->f = standard ? stdin : fopen(path, "rb");
     CHECK(o->f, "cannot open %s: %s; name a file that can be read", path, strerror(errno));
     buf_set(&o->text, text(""));
 }
 
-// Counts a row that cannot be used. objects_close() reports how many there were, and why the first.
+// Counts a row that cannot be used. objects_close() says how many there were, and why the first.
 static void skip_row(Objects *o, const char *why) {
     if (why != o->reason) snprintf(o->reason, sizeof o->reason, "line %ld: %s", o->line, why);
     if (!o->skipped++) memcpy(o->first, o->reason, sizeof o->first);
@@ -3107,60 +3094,62 @@ static void objects_close(Objects *o) {
     FREE(o->text.s, o->own[0].s, o->own[1].s, o->own[2].s);
 }
 
-// Forgets what is used up and appends the next line of the file; false at its end. The byte order
-// mark that some editors put in front of UTF-8 is dropped.
+// Forgets what is used up and appends the next line of the file; false at its end. Some editors put
+// a byte order mark in front of UTF-8; it is dropped.
 static bool more_text(Objects *o) {
     char *line = NULL;
     size_t capacity = 0;
     ssize_t n = getline(&line, &capacity, o->f);
     CHECK(n >= 0 || !ferror(o->f), "cannot read %s: %s", o->path, strerror(errno));
-    memmove(o->text.s, o->text.s + o->at, o->text.n + 1 - o->at);
+    const size_t mark = n >= 3 && o->line == 1 && !memcmp(line, "\xEF\xBB\xBF", 3) ? 3 : 0;
+    memmove(o->text.s, o->text.s + o->at, o->text.n - o->at);
     o->text.n -= o->at;
     o->at = 0;
-    size_t mark = n >= 3 && o->line == 1 && !memcmp(line, "\xEF\xBB\xBF", 3) ? 3 : 0;
-    if (n > 0) buf_add(&o->text, line + mark, (size_t)n - mark);
+    buf_add(&o->text, n > 0 ? line + mark : "", n > 0 ? (size_t)n - mark : 0);
     free(line);
     return n > 0;
 }
 
-// Goes on by n bytes and keeps count of lines and columns, so a fault can be named at any time
-// though the lines before it are forgotten.
+// Uses up n bytes. Lines and columns are counted on the way, because the lines before are forgotten
+// when a fault is found.
 static void advance(Objects *o, size_t n) {
     for (; n; n--) {
-        bool newline = o->text.s[o->at++] == '\n';
+        const bool newline = o->text.s[o->at++] == '\n';
         o->line += newline;
         o->column = newline ? 1 : o->column + 1;
     }
 }
 
 // Reads the next object into o->object, where it stays until the next call. An object may span
-// lines: if the text is good as far as it goes, the next line is added and it is tried again.
+// lines: if the text is good as far as it goes, the next line is appended and read with it.
 //
-// A broken object ends with the line it begins on, wherever the culprit is: the next line may be a
-// good row. o->object then is {"line": that text}, and o->reason says where and why.
+// A broken object ends with the line on which it begins, wherever the fault is: the next line may
+// be a good row. o->object then is {"line": that text}, and o->reason says where and why.
 static enum Status read_object(Objects *o) {
     enum { MOST_LINES = 1000 };
-    Walk w = { NULL, NULL };
-    for (;;) {
-        advance(o, strspn(o->text.s + o->at, BLANKS "[],"));
-        if (o->at < o->text.n) break;
-        if (!more_text(o)) return ROW_END;
-    }
-    for (int lines = 1; lines == 1 || (lines <= MOST_LINES && more_text(o)); lines++) {
-        w.p = o->text.s + o->at;
-        if (*w.p == '{' ? json_value(&w, 0) : json_fail(&w, "an object was expected")) {
-            o->object = (Text){ o->text.s + o->at, (size_t)(w.p - o->text.s) - o->at };
-            advance(o, o->object.n);
-            return ROW_GOOD;
-        }
-        if (w.p < o->text.s + o->text.n) break;
+    const char *why;
+    size_t used;
+    int lines = 0;
+    do advance(o, strspn(o->text.s + o->at, BLANKS "[],"));
+    while (o->at == o->text.n && more_text(o));
+    if (o->at == o->text.n) return ROW_END;
+    do {
+        const char *p = o->text.s + o->at;
+        why = *p == '{' ? json_value(&p, 0) : "an object was expected";
+        used = (size_t)(p - o->text.s) - o->at;
+    } while (why && o->at + used == o->text.n && ++lines < MOST_LINES && more_text(o));
+    o->object = (Text){ o->text.s + o->at, used };
+    if (!why) {
+        advance(o, used);
+        return ROW_GOOD;
     }
     Text line = rest_of(contents(&o->text), o->at);
+    const char *end = memchr(line.s, '\n', line.n);
     Objects culprit = *o;
-    const char *end = memchr(line.s, '\n', line.n), *why = *w.p ? w.why : "the text ends too early";
+    if (!line.s[used]) why = "the text ends too early";
     if (end) line.n = (size_t)(end - line.s);
     if (memchr(line.s, 0, line.n)) why = "a NUL byte (UTF-16? use iconv -f UTF-16 -t UTF-8)";
-    advance(&culprit, (size_t)(w.p - line.s));
+    advance(&culprit, used);
     advance(o, line.n);
     snprintf(o->reason, sizeof o->reason, "line %ld, column %ld: %s", culprit.line,
              culprit.column, why);
