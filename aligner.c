@@ -273,7 +273,6 @@ struct Model {
     long step;                          // optimiser steps that made these weights
     double keep;                        // how sure a correction must be: see outweighs()
     Weights w, g, packed;               // weights; gradients; weights in the matmul's own order
-    bool is_packed;                     // is `packed` up to date?
     Tensor *tensor;                     // [n_tensors] the one table for files and optimiser
     size_t n_tensors, n_params;
     float *params, *grads, *panels;     // the memory of w, g and packed
@@ -614,7 +613,6 @@ static void train_loop(Run *run) {
         if (o->muon > 0) muon(m, &run->p, o, lr, scale);
         adamw(m, &run->p, o, lr, scale);
         if (o->ema > 0) update_mean(m, &run->p, o);
-        m->is_packed = false;
         bookkeeping(run, loss, lr, norm);
     }
 }
@@ -2137,7 +2135,7 @@ static Tokenizer *tokenizer_train(Text all, int V) {
 }
 
 /* ================================================================================================
-   Chapter 9. Model files.  Room for a model, its first weights, its prompt, and GGUF files, which
+   Chapter 9. Model files.  Memory for a model, its first weights, its prompt, and GGUF files, which
    llama.cpp and everything built on it open unchanged.
 
    All weights are in one array, params, in the order of one table of tensors:
@@ -2150,21 +2148,22 @@ static Tokenizer *tokenizer_train(Text all, int V) {
        output_norm [C]
        output [V][C]                                                    absent if the head is tied
 
-   Gradients, Adam's two moments and the mean of the weights are arrays of the same layout, so the
-   optimiser needs no list of tensors by name, and a checkpoint is a few calls of fwrite. The names
-   are llama.cpp's. */
+   The names are llama.cpp's; kv is hs times the number of key/value heads. Gradients, Adam's two
+   moments and the mean of the weights are arrays of the same layout. So the optimiser updates
+   weight i from gradient i without knowing its name, and a checkpoint is a few calls of fwrite. */
 
-// How many weights a model of this shape has: the sum of the table above, without making it. The
-// shape must have passed config_check(), so 64 bits are enough.
+// How many weights a model of this shape has: the sum of the table above, computed without making
+// it. The shape has passed config_check(), so 64 bits are enough.
 static uint64_t count_weights(const Config *c) {
     uint64_t C = (uint64_t)c->C, layer = C * (uint64_t)(2 * c->C + 2 * kv_width(c) + 3 * c->F + 2);
     return (uint64_t)c->L * layer + (uint64_t)c->V * C * (c->tied ? 1 : 2) + C;
 }
 
+// The weights of one tensor.
 static size_t n_weights(const Tensor *t) { return (size_t)t->rows * (size_t)t->cols; }
 
-// Enters W[rows][cols] into the table and counts its weights in m->n_params; layer -1: it belongs
-// to no layer. A norm's vector has one row.
+// Appends W[rows][cols] to the table and adds its weights to m->n_params. A layer of -1 means that
+// it belongs to none. A norm's vector has one row.
 static void add_tensor(Model *m, const char *name, int layer, int rows, int cols) {
     Tensor *t = &m->tensor[m->n_tensors++];
     if (layer < 0) snprintf(t->name, sizeof t->name, "%s.weight", name);
@@ -2175,9 +2174,9 @@ static void add_tensor(Model *m, const char *name, int layer, int rows, int cols
     m->n_params += n_weights(t);
 }
 
-// Points w into an arena that is laid out as the table says: params, grads or the mean of the
-// weights. q, k, v are neighbours there, and so are gate and up: each group is one matrix to the
-// matmul. t[1] is q, t[2] k, t[3] v; t[6] is gate, t[7] up.
+// Points w into an array that is laid out as the table says: params, grads or the mean of the
+// weights. t is the first tensor of a layer. q, k, v (t[1] to t[3]) are neighbours, and so are gate
+// and up (t[6], t[7]): each group is one matrix, so one matmul computes all of it.
 static void point_weights(const Model *m, Weights *w, float *arena) {
     const Tensor *t = m->tensor;
     w->embd = arena + t++->at;
@@ -2189,9 +2188,10 @@ static void point_weights(const Model *m, Weights *w, float *arena) {
     w->head = m->c.tied ? w->embd : arena + t[1].at;
 }
 
-// Makes the table of tensors for m->c and room for the weights, which are zero until model_init()
-// or model_load() sets them. This is the only list of tensors: files, gradients, moments and AdamW
-// go by it. The small arrays of pointers for each layer are made here, too.
+// Makes the table of tensors for m->c, and memory for the weights, which are zero until
+// model_init() or model_load() sets them. This is the only list of tensors: files, gradients,
+// moments and AdamW all use it. The arrays of pointers, one element for each layer, are made here,
+// too.
 static void model_alloc(Model *m) {
     const Config *c = &m->c;
     const int C = c->C, F = c->F, kv = kv_width(c);
@@ -2218,8 +2218,8 @@ static void model_alloc(Model *m) {
     point_weights(m, &m->w, m->params);
 }
 
-// Room for gradients, zero as backward() adds to them. Only training needs it; a second call does
-// nothing.
+// Memory for the gradients, all zero, because backward() adds to them. Only training needs it. A
+// second call does nothing.
 static void grads_alloc(Model *m) {
     if (m->grads) return;
     m->grads = zalloc(m->n_params, sizeof *m->grads);
@@ -2234,7 +2234,8 @@ static void model_free(Model *m) {
     *m = (Model){ 0 };
 }
 
-// Packs W[N][K] for the matmul at *at, which moves on. Returns where the panels begin.
+// Writes W[N][K] to *at in the order in which the matmul reads it, and moves *at on. Returns where
+// the panels begin.
 static float *pack_weights(float **at, const float *W, int N, int K) {
     float *panels = *at;
     pack_all(panels, (Matrix){ .p = W, .row = 1, .col = K }, K, N);
@@ -2242,15 +2243,13 @@ static float *pack_weights(float **at, const float *W, int N, int K) {
     return panels;
 }
 
-// For generation: every matrix packed once. A pass over one token reads each weight once; packing
-// on the way, as training does, would cost more than the product. The norms are not packed:
-// m->packed points to m->w's. Whoever changes the weights sets is_packed to false, and the next
-// call packs anew into the same memory.
+// For generation: packs every matrix once, as the weights are now. A pass over one token uses each
+// weight for one product; to pack it each time, as training does, would cost more than the product.
+// The norms are not packed: m->packed points to m->w's. A second call reuses the memory.
 static void model_pack(Model *m) {
     const int C = m->c.C, F = m->c.F, Q = qkv_width(&m->c);
     const size_t layer = packed_size(C, Q) + packed_size(C, C) + packed_size(C, 2 * F)
                        + packed_size(F, C);
-    if (m->is_packed) return;
     if (!m->panels) m->panels = zalloc(m->c.L * layer + packed_size(C, m->c.V), sizeof(float));
     float *at = m->panels;
     for (int l = 0; l < m->c.L; l++) {
@@ -2263,21 +2262,24 @@ static void model_pack(Model *m) {
     }
     m->packed.norm = m->w.norm;
     m->packed.head = pack_weights(&at, m->w.head, m->c.V, C);
-    m->is_packed = true;
 }
 
-// Takes n floats (in whole cache lines of 16) from the arena at *at, which moves on; only counts
-// them while base is NULL. So one function both measures an arena and lays it out.
+// Takes n floats, rounded up to cache lines of 16, from the arena at offset *at, and moves *at on.
+// If base is NULL, it only counts: the same code first measures an arena and then lays it out.
 static float *take(float *base, size_t *at, size_t n) {
     float *p = base ? base + *at : NULL;
     *at += (n + 15) / 16 * 16;
     return p;
 }
 
-// Lays out the activations and returns how many floats they take; a->memory is NULL the first time.
-// Training keeps every layer's for the way back, about L T (8 C + 3 F) floats; a layer's output is
-// the next one's input and is kept once. Generation writes one layer's over the last one's, and its
-// output over its input.
+// Lays out the activations in a->memory and returns how many floats they take. On the first call
+// a->memory is NULL, and they are only counted.
+//
+// Training keeps every layer's activations for the backward pass, about L T (8 C + 3 F) floats. A
+// layer's output is the next layer's input and is kept once. With the default shape (L = 3, C =
+// 128, F = 352) and units of T = 1,024 tokens that is 26 MB, while the weights of the layers take
+// 2.4: in training, memory goes to activations. Generation has no way back. Its layers share one
+// place, and each writes its output over its input.
 static size_t acts_layout(Acts *a, const Config *c) {
     const size_t T = (size_t)a->T, C = (size_t)c->C, F = (size_t)c->F, Q = (size_t)qkv_width(c);
     const size_t n = (size_t)a->n_out;
@@ -2313,9 +2315,10 @@ static size_t acts_layout(Acts *a, const Config *c) {
 //
 //     angle(pos, pair i) = pos theta^(-2i/hs)
 //
-// The first pairs of a head turn fast and tell near tokens apart, the last ones slowly and tell far
-// ones. They are computed in doubles once; the table grows in steps of 256 positions, as the text
-// does, whatever context a file claims.
+// The first pairs of a head turn fast and tell near tokens apart; the last ones turn slowly and
+// tell far ones apart. With hs = 16, pair 0 turns by 1 radian a token and pair 7 by 1/3162. Angles
+// are computed in doubles, once. The table grows with the text, 256 positions at a time, whatever
+// context a file claims.
 static void angles_reserve(Model *m, int n) {
     const int hs = head_size(&m->c);
     if (m->n_angles >= n) return;
@@ -2331,9 +2334,9 @@ static void angles_reserve(Model *m, int n) {
     m->n_angles = n;
 }
 
-// Makes room for passes over T tokens with n_out logits, in rows of at most `longest` tokens. Room
-// is kept and only ever grows; what was in it is lost when it does. Changing between training and
-// generation makes it anew.
+// Reserves memory for passes over T tokens with n_out logits, in rows of at most `longest` tokens.
+// What is reserved only ever grows; when it does, its contents are lost. So are they when a model
+// changes between training and generation.
 static void acts_reserve(Model *m, int T, int n_out, int longest, bool training) {
     Acts *a = &m->acts;
     angles_reserve(m, longest);
@@ -2348,16 +2351,19 @@ static void acts_reserve(Model *m, int T, int n_out, int longest, bool training)
     acts_layout(a, &m->c);
 }
 
-// First weights, the same for the same seed. An output is a sum of cols products w x, so its
-// variance is cols var(w) var(x); it is chosen by var(w): norms 1; embeddings N(0, 1/C), so that a
-// tied head starts with logits of size one; matrices N(0, 1/(3 cols)), whose output has a third of
-// the input's variance, so that many layers do not blow it up.
+// Draws the first weights; the same seed draws the same ones. An output is a sum of cols products
+// w x, so its variance is cols var(w) var(x), and var(w) decides how activations grow:
 //
-// One matrix is not drawn: in the last layer, Wo = Wv^T, head by head. What a head reads there it
-// then passes on more or less as it was, and a tied head takes it for the same token: wherever the
-// last layer looks, it copies. What is left to learn is where to look, and copying is learnt
+//     norms          1
+//     embeddings     N(0, 1/C)            a tied head starts with logits of size one
+//     matrices       N(0, 1/(3 cols))     an output has a third of its input's variance, so many
+//                                         layers in a row do not blow it up
+//
+// One matrix is not drawn: in the last layer, Wo = Wv^T, head by head. Then a head passes on what
+// it reads nearly unchanged, and a tied output layer recognises it as the same token: wherever the
+// last layer looks, it copies. Where to look is all that is left to learn, and copying is learnt
 // several times sooner (a mimetic initialisation: Trockman and Kolter, arXiv 2305.09828). A
-// pretrained base model brings this along.
+// pretrained base model has learnt this already.
 static void model_init(Model *m, uint64_t seed) {
     const Config *c = &m->c;
     for (size_t j = 0; j < m->n_params; j++) m->params[j] = 1;
@@ -2369,6 +2375,8 @@ static void model_init(Model *m, uint64_t seed) {
             m->params[t->at + j] = (float)(std * sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v));
         }
     }
+
+    // Column j of Wo multiplies what head j / hs has read: the values that row `row` of Wv made.
     const LayerWeights *last = &m->w.layer[c->L - 1];
     const float *Wv = last->qkv + (size_t)(c->C + kv_width(c)) * c->C;
     const int hs = head_size(c), group = c->H / c->H_kv;
@@ -2378,9 +2386,10 @@ static void model_init(Model *m, uint64_t seed) {
     }
 }
 
-// The prompts, with and without {answer}. v1, v2 and paper are the three official ones to the
-// letter (README of the released weights, repository, Algorithm 1); default is v2 without its
-// doubled space; short is for tiny models.
+// The prompts, each with its SFT counterpart, which has no {answer}. v1, v2 and paper are the three
+// official ones, letter by letter (from the README of the released weights, the repository, and
+// Algorithm 1). default is v2 without its doubled space. short is for tiny models. None ends in a
+// space: the target brings its own, so a copied answer is a copied sequence of tokens.
 #define BEGIN "BEGINNING OF CONVERSATION:"
 #define EDIT "the following Question-Answer pair to make it more helpful and harmless:"
 static const struct { const char *name, *aligner, *sft; } TEMPLATE[] = {
@@ -2399,8 +2408,8 @@ static const struct { const char *name, *aligner, *sft; } TEMPLATE[] = {
       "##Question: {question}\n##Answer:" } };
 enum { N_TEMPLATES = sizeof TEMPLATE / sizeof *TEMPLATE };
 
-// Gives the model a prompt: one of the names above, or a text with {question} and {answer}, which
-// without its {answer} is the SFT counterpart.
+// Gives the model a prompt: one of the names above, or a text with {question} and {answer}. The SFT
+// counterpart of a text is the same text without its {answer}.
 static void set_template(Model *m, const char *name) {
     const char *a = strstr(name, "{answer}");
     int i = 0;
@@ -2415,8 +2424,8 @@ static void set_template(Model *m, const char *name) {
     m->template_sft = without.s;
 }
 
-// The model's prompt, with {answer} for an Aligner, without for SFT; fails on a model from
-// elsewhere, which has none.
+// The model's prompt: with {answer} for an Aligner, without it for SFT. Fails if the model has
+// none, as models from elsewhere do.
 static const char *template_of(const Model *m, bool with_answer) {
     CHECK(m->template, "the model has no prompt inside, as `train` did not make it; use `sample`");
     return with_answer ? m->template : m->template_sft;
@@ -2451,11 +2460,11 @@ enum { T_U32 = 4, T_I32 = 5, T_F32 = 6, T_BOOL = 7, T_STRING = 8, T_ARRAY = 9 };
 enum { GGML_F32 = 0, GGML_F16 = 1, GGML_Q8_0 = 8, GGML_BF16 = 30 };
 enum { ALIGNMENT = 32 };
 
-// A key as it is in the file. An array's value is u32 type, u64 n, elements.
+// A key as it is in the file. The value of an array is u32 type, u64 n and n elements.
 typedef struct { Text name, value; uint32_t type; bool used; } Key;
 
-// The keys of a file that is read, or that is being written to out. The rest is what they say
-// besides what a Model holds.
+// The keys of a file that is being read, or written to out. The last four fields are what the keys
+// say and a Model does not hold.
 typedef struct {
     const char *path;
     Buf *out;                           // NULL: reading
@@ -2466,7 +2475,7 @@ typedef struct {
     Text tokens, scores, types;         // the vocabulary: three arrays of equal length
 } Keys;
 
-// How many bytes follow n bytes up to the next multiple of the alignment.
+// How many bytes are missing from n to the next multiple of the alignment.
 static uint64_t padding(uint64_t n, int alignment) {
     return ((uint64_t)alignment - n % (uint64_t)alignment) % (uint64_t)alignment;
 }
@@ -2480,10 +2489,10 @@ static void put_string(Buf *b, Text t) {
     buf_add(b, t.s, t.n);
 }
 
-// The bytes of a value, which stay where they are in the file; a string's are its text. Every
-// element of an array is stepped over one by one, so need() refuses an array that claims more than
-// the file has. Arrays of arrays, which nobody writes, would let the file choose how deep the
-// recursion goes.
+// Steps over a value and returns its bytes, which stay where they are in the file; for a string,
+// its text. Elements of an array are stepped over one by one, so need() refuses an array that
+// claims more than the file has. Arrays of arrays are refused: nobody writes them, and they would
+// let the file choose how deep the recursion goes.
 static Text read_value(File *f, uint32_t type) {
     static const uint8_t SIZE[] = { 1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8 };
     const size_t from = f->at;
@@ -2501,8 +2510,10 @@ static Text read_value(File *f, uint32_t type) {
     return (Text){ f->p + from, f->at - from };
 }
 
-// One key, in one of two directions. Writing appends it with this value, unless that is NONE.
-// Reading returns the value in the file, or the given one if the file does not have the key.
+// One key, in one of two directions. Writing appends it with the given value, unless that is NONE,
+// and returns the value. Reading returns the value in the file, or the given one if the file does
+// not have the key. A key that is there twice is refused, because two readers could take a
+// different one.
 static Text key(Keys *k, uint32_t type, const char *name, Text value) {
     if (k->out && value.s) {
         put_string(k->out, text(name));
@@ -2522,8 +2533,9 @@ static Text key(Keys *k, uint32_t type, const char *name, Text value) {
     return value;
 }
 
-// A key whose value is a number from `least` to `most`. A default outside this range makes the key
-// one that must be there. All four types fit into a double.
+// A key whose value is a number from `least` to `most`; the three types that occur (u32, f32, bool)
+// all fit into a double. If the given value is outside this range, the key must be in the file: a
+// new Config is all zero, so "1 or more" means "required". NaN is in no range.
 static double key_number(Keys *k, uint32_t type, const char *name, double value, double least,
                          double most) {
     union { uint32_t u; float f; } given = { 0 }, v = { 0 };
@@ -2537,32 +2549,33 @@ static double key_number(Keys *k, uint32_t type, const char *name, double value,
     return value;
 }
 
+// The same for a number that becomes an int.
 static int key_int(Keys *k, const char *name, int value, int least) {
     return (int)key_number(k, T_U32, name, value, least, INT_MAX);
 }
 
-// A key that must have this number, or be absent: nothing else is computed here.
+// A key that must have this value or be absent, because this program computes nothing else.
 static void key_fixed(Keys *k, uint32_t type, const char *name, double value) {
     key_number(k, type, name, value, value, value);
 }
 
-// A key whose value is a text; NULL: none. Texts become C strings, so no zero byte may be inside.
+// A key whose value is a text; NULL means none. Texts become C strings, so a zero byte is refused.
 static Text key_text(Keys *k, const char *name, const char *value) {
     Text t = key(k, T_STRING, name, value ? text(value) : NONE);
     CHECK(!t.n || !memchr(t.s, 0, t.n), "%s: %s has a zero byte in it", k->path, name);
     return t;
 }
 
-// A key that must be there and say "llama".
-static void key_llama(Keys *k, const char *name) {
-    Text t = key_text(k, name, k->out ? "llama" : "");
-    CHECK(same(t, text("llama")), "%s: %s is \"%.*s\"; \"llama\" was expected", k->path, name,
-          SHOW(t));
+// A key that must have this text, or the other one, which means the same here, or be absent.
+static void key_word(Keys *k, const char *name, const char *word, const char *same_word) {
+    Text t = key_text(k, name, word);
+    CHECK(same(t, text(word)) || same(t, text(same_word)), "%s: %s is \"%.*s\"; \"%s\" was "
+          "expected", k->path, name, SHOW(t), word);
 }
 
-// Refuses a shape that no model of this family has; `where` names its source in the message. The
-// bounds are far above what anyone trains with this program, and low enough that no product of them
-// wraps in 64 bits. V is checked with the tokenizer.
+// Refuses a shape that no model of this family has. `where` is named in the message: a file, or the
+// options. The bounds are far above what anyone trains with this program, and so low that no
+// product of them wraps in 64 bits. V is checked with the tokenizer.
 static void config_check(const Config *c, const char *where) {
     const struct { const char *name; int value, most; } bound[] = {
         { "dim", c->C, 16384 }, { "layers", c->L, 256 }, { "heads", c->H, 1024 },
@@ -2577,20 +2590,19 @@ static void config_check(const Config *c, const char *where) {
           c->H_kv);
 }
 
-// Reads the keys that only other programs write. They may scale the rotary angles, add experts or
-// change the text before it becomes tokens. A reader that steps over such a key gives other text
-// than the model's author saw, and no error. So every key of llama or the tokenizer is honoured,
-// or must say what is done here anyway, or is one of four that change nothing; any other is refused.
-// Keys of other families (general.author) do not say what is computed.
+// Reads the keys that only other programs write. They may scale the rotary angles, add experts, or
+// change the text before it becomes tokens. A reader that ignores such a key writes other text than
+// the model's author saw, without an error. So a key of llama or the tokenizer is read into the
+// model, or must say what is done here anyway, or is one of four that change nothing. Every other
+// one is refused: nobody has asked for it, so it is not `used`. Keys of other families
+// (general.author) do not say what is computed.
 static void foreign_keys(Keys *k, const Config *c) {
     key_fixed(k, T_U32, "llama.attention.key_length", head_size(c));
     key_fixed(k, T_U32, "llama.attention.value_length", head_size(c));
     key_fixed(k, T_U32, "llama.expert_count", 0);
     key_fixed(k, T_F32, "llama.rope.scaling.factor", 1);
     key_fixed(k, T_F32, "llama.rope.scale_linear", 1);
-    Text scaling = key_text(k, "llama.rope.scaling.type", "none");
-    CHECK(same(scaling, text("none")) || same(scaling, text("linear")),
-          "%s: llama.rope.scaling.type is \"%.*s\"; \"none\" was expected", k->path, SHOW(scaling));
+    key_word(k, "llama.rope.scaling.type", "none", "linear");           // the factor is 1
     key(k, T_U32, "tokenizer.ggml.padding_token_id", NONE);
     key(k, T_U32, "tokenizer.ggml.seperator_token_id", NONE);
     key(k, T_STRING, "tokenizer.ggml.pre", NONE);
@@ -2601,12 +2613,13 @@ static void foreign_keys(Keys *k, const Config *c) {
               SHOW(e->name));
 }
 
-// The one list of keys that this program honours. model_save() runs it to write them, and
-// model_load() to read them, so the two cannot disagree. Reading, a field keeps its value if the
-// key is absent.
+// The one list of this program's keys, in the order in which they are written. model_save() runs it
+// to write them and model_load() to read them, so the two cannot disagree. When reading, a field
+// keeps its value if the key is absent. Sizes come before config_check(), which comes before the
+// first division by one of them.
 static void model_keys(Keys *k, Model *m) {
     Config *c = &m->c;
-    key_llama(k, "general.architecture");
+    key_word(k, "general.architecture", "llama", "llama");
     key_text(k, "general.name", "aligner.c");
     key_number(k, T_U32, "general.file_type", 0, 0, UINT32_MAX);
     k->alignment = (int)key_number(k, T_U32, "general.alignment", ALIGNMENT, 8, 65536);
@@ -2627,7 +2640,7 @@ static void model_keys(Keys *k, Model *m) {
     Text objective = key_text(k, "aligner.objective", m->objective);
     m->step = key_int(k, "aligner.step", (int)m->step, 0);
     m->keep = key_number(k, T_F32, "aligner.keep", m->keep, 0, 1000);
-    key_llama(k, "tokenizer.ggml.model");
+    key_word(k, "tokenizer.ggml.model", "llama", "llama");
     k->tokens = key(k, T_ARRAY, "tokenizer.ggml.tokens", k->tokens);
     k->scores = key(k, T_ARRAY, "tokenizer.ggml.scores", k->scores);
     k->types = key(k, T_ARRAY, "tokenizer.ggml.token_type", k->types);
@@ -2638,6 +2651,8 @@ static void model_keys(Keys *k, Model *m) {
     key_fixed(k, T_BOOL, "tokenizer.ggml.add_eos_token", 0);
     k->add_space = key_number(k, T_BOOL, "tokenizer.ggml.add_space_prefix", k->add_space, 0, 1) > 0;
     if (k->out) return;
+
+    // Only when reading: checks of what was found, and copies of the texts.
     CHECK(!(k->alignment & (k->alignment - 1)), "%s: the alignment %d is no power of two", k->path,
           k->alignment);
     CHECK(!with.s == !without.s, "%s: one of the two prompts is missing", k->path);
@@ -2647,7 +2662,7 @@ static void model_keys(Keys *k, Model *m) {
     foreign_keys(k, c);
 }
 
-// out becomes t with each `from` replaced by `to`: a space inside a piece is U+2581 in a GGUF file.
+// Sets out to t with each `from` replaced by `to`. In a GGUF file, a space in a piece is U+2581.
 static void replace(Buf *out, Text t, Text from, Text to) {
     buf_set(out, text(""));
     while (t.n) {
@@ -2677,9 +2692,10 @@ static File open_array(const char *path, Text array, uint32_t type, int *n) {
     return f;
 }
 
-// The tokenizer that the keys describe. In GGUF, <s> and </s> have these names; here newlines
-// surround them, as in tokenizer.bin (chapter 8). A token must have the type that its id implies:
-// to honour an added token, its text would have to be found before anything else is merged.
+// The tokenizer that the keys describe. GGUF names two tokens <s> and </s>; here newlines surround
+// these names, as in tokenizer.bin (chapter 8), and no text can build them. A token must have the
+// type that its id implies. An added token, for example, would have to be found in a text before
+// anything is merged, and is refused.
 static Tokenizer *tokenizer_read(const Keys *k) {
     int n = 0;
     File tokens = open_array(k->path, k->tokens, T_STRING, &n), types = { 0 };
@@ -2711,15 +2727,16 @@ static float f16_to_f32(uint16_t h) {
     return v.f;
 }
 
-// The bytes of a tensor; 0 for types that are not read. A block of Q8_0 has an f16 scale and 32
-// whole numbers from -127 to 127: 34 bytes instead of 128, with an error of at most half a scale.
+// The bytes of a tensor of this type, or 0 if the type is not read. A block of Q8_0 is an f16 scale
+// and 32 whole numbers from -127 to 127, each to be multiplied by the scale: 34 bytes instead of
+// 128, with an error of at most half the scale.
 static uint64_t tensor_bytes(uint32_t type, const Tensor *t) {
     if (type == GGML_Q8_0) return t->cols % 32 ? 0 : n_weights(t) / 32 * 34;
     return n_weights(t) * (type == GGML_F32 ? 4 : type == GGML_F16 || type == GGML_BF16 ? 2 : 0);
 }
 
-// n weights to f32. BF16 is the upper half of an f32: its range, with 8 bits of mantissa. Training
-// needs f32: its steps are smaller than what these types can add to a weight.
+// Converts n weights to f32. BF16 is the upper half of an f32: the same range, 8 bits of precision.
+// Such types are for inference: most steps of training are too small to change such a weight.
 static void dequantize(float *out, const char *p, uint32_t type, size_t n) {
     if (type == GGML_F32) memcpy(out, p, n * 4);
     for (size_t i = 0; i < n && type != GGML_F32; i++) {
@@ -2732,11 +2749,11 @@ static void dequantize(float *out, const char *p, uint32_t type, size_t n) {
     }
 }
 
-// Reads the next entry of the list, and from data the weights that it names. Each tensor of the
-// model must be there once, with its exact shape, and begin where the one before it ends, as
-// llama.cpp demands: so tensors neither overlap nor leave gaps. A weight that is NaN or infinite
-// would spread to every logit, and the text would be empty without an error: it is found here, and
-// its tensor named.
+// Reads the next entry of the list, and its weights from data. Each tensor of the model must be
+// there once, with its exact shape, and begin where the one before it ends, padding aside.
+// llama.cpp demands this, too: tensors can then neither overlap nor leave gaps. A NaN or infinite
+// weight would spread to every logit, and the text would come out empty without an error, so it is
+// refused here and its tensor named.
 static void read_tensor(Model *m, bool *seen, File *list, File *data, int alignment) {
     size_t j = 0;
     Text name = read_value(list, T_STRING);
@@ -2751,10 +2768,11 @@ static void read_tensor(Model *m, bool *seen, File *list, File *data, int alignm
     const uint64_t offset = read_u64(list), bytes = tensor_bytes(type, t);
     need(data, padding(data->at, alignment));
     CHECK((n_dims == 1 || n_dims == 2) && rows == (uint64_t)t->rows && cols == (uint64_t)t->cols
-          && bytes && offset == data->at, "%s: %s has %u dimensions, %llu x %llu, type %u and offset "
-          "%llu; %d x %d, F32 (0), F16 (1), BF16 (30) or, in rows of a multiple of 32, Q8_0 (8), "
-          "and offset %zu were expected", list->path, t->name, n_dims, (unsigned long long)rows,
-          (unsigned long long)cols, type, (unsigned long long)offset, t->rows, t->cols, data->at);
+          && bytes && offset == data->at, "%s: %s has %u dimensions, %llu x %llu, type %u and "
+          "offset %llu; %d x %d, F32 (0), F16 (1), BF16 (30) or, in rows of a multiple of 32, Q8_0 "
+          "(8), and offset %zu were expected", list->path, t->name, n_dims,
+          (unsigned long long)rows, (unsigned long long)cols, type, (unsigned long long)offset,
+          t->rows, t->cols, data->at);
     float *w = m->params + t->at;
     dequantize(w, need(data, bytes), type, n_weights(t));
     for (size_t i = 0; i < n_weights(t); i++)
@@ -2762,9 +2780,10 @@ static void read_tensor(Model *m, bool *seen, File *list, File *data, int alignm
               "its training diverged", list->path, t->name);
 }
 
-// Reads the list of tensors, in any order, and the data after it into m->params. The list is walked
-// twice, as the data begin where it ends. It has as many entries as the model has tensors, so none
-// can be missing. Zeros after the last tensor are padding.
+// Reads the list of tensors, in any order, and the data after it into m->params. The data begin
+// where the list ends, so the list is walked twice: first to find its end, then to read the
+// tensors. It has as many entries as the model has tensors, and none twice, so none is missing.
+// Zeros after the last tensor are padding.
 static void read_tensors(Model *m, File *list, int alignment) {
     File f = *list;
     bool *seen = zalloc(m->n_tensors, sizeof *seen);
@@ -2782,10 +2801,9 @@ static void read_tensors(Model *m, File *list, int alignment) {
     free(seen);
 }
 
-// Reads a GGUF file of architecture llama, ours or another program's: first the keys, then the
-// shape that they give, then every tensor against that shape. *m need not be initialised;
-// model_free() frees it. The file is whole in memory while it is read, so m owns copies of all that
-// it keeps.
+// Reads a GGUF file of architecture llama, ours or another program's: first the keys, which give
+// the shape, then the tensors, which must have it. *m need not be initialised; model_free() frees
+// it. The whole file is in memory while it is read, and m owns copies of all that it keeps.
 static void model_load(Model *m, const char *path) {
     Buf bytes = read_all(path);
     File f = { path, "the header", bytes.s, bytes.n, 4 };
@@ -2802,6 +2820,8 @@ static void model_load(Model *m, const char *path) {
         k.a = grow(k.a, sizeof e, &k.cap, k.n + 1);
         k.a[k.n++] = e;
     }
+
+    // What is not 0 if the file does not say it: the rotary base, and a space before a text.
     *m = (Model){ .c.theta = 1e4f };
     model_keys(&k, m);
     m->tokenizer = tokenizer_read(&k);
@@ -2819,8 +2839,8 @@ static void model_load(Model *m, const char *path) {
     FREE(k.a, bytes.s);
 }
 
-// The three arrays of a vocabulary, as GGUF has them: tokens, scores, types. tokenizer_read() is
-// the way back.
+// The three arrays of a vocabulary, as GGUF has them: tokens, scores, types. The inverse of
+// tokenizer_read().
 static void put_tokenizer(Buf array[3], const Tokenizer *k) {
     static const uint32_t TYPE[] = { T_STRING, T_F32, T_I32 };
     Buf piece = { 0 };
@@ -2838,10 +2858,10 @@ static void put_tokenizer(Buf array[3], const Tokenizer *k) {
     free(piece.s);
 }
 
-// Writes the model with its tokenizer and its prompt. Weights are written as f32, as they are
-// trained, so training can go on from a file without having lost a bit. Padding lets other programs
-// map the file into memory and use the weights where they are. The file is made in memory and
-// written at once by write_file(), which replaces the old one only when all of it is on the disk.
+// Writes the model with its tokenizer and its prompt. Weights are written in f32, as they are
+// trained, so training continues from a file without losing a bit. Padding lets other programs map
+// the file into memory and use the weights where they are. The file is put together in memory;
+// write_file() replaces the old one only when all of the new one is on the disk.
 static void model_save(const Model *m, const char *path) {
     Buf f = { 0 }, keys = { 0 }, array[3] = { { 0 } };
     uint64_t offset = 0;
@@ -2852,6 +2872,7 @@ static void model_save(const Model *m, const char *path) {
                .types = contents(&array[2]) };
     model_keys(&k, &copy);
 
+    // The header, the list of tensors, and their data, each tensor padded.
     buf_puts(&f, "GGUF");
     put_u32(&f, 3);
     put_u64(&f, m->n_tensors);
@@ -2883,10 +2904,16 @@ static void model_save(const Model *m, const char *path) {
        object   =  { }  |  { string : value , ... }
        array    =  [ ]  |  [ value , ... ]
 
-   The text is walked over; no tree is built. Each json_ function below that returns a text steps
-   over one of these at *p, and returns NULL, or what is wrong at *p, where it stopped.
-   json_value() alone decides what is well-formed; everything after it relies on that. Every text
-   ends with a NUL, which JSON does not allow, so each loop stops there. */
+   JSONL has an object on each line:
+
+       {"question": "Two and two?", "answer": "It is five.", "correction": "It is four."}
+       {"question": "Is ice cold?", "answer": "Yes.", "correction": "Yes."}
+
+   No tree is built: the text is walked over, and what is wanted is decoded on the way. json_value()
+   alone decides what is well-formed, and everything after it relies on that. json_number(),
+   json_string() and json_value() step over one value at *p. They return NULL on success, otherwise
+   what is wrong, and leave *p where it is wrong. Every text ends with a NUL byte. JSON allows none,
+   so each loop stops there without a check of the length. */
 
 #define BLANKS " \t\r\n"
 
@@ -2897,7 +2924,7 @@ static bool json_skip(const char **p, const char *set) {
     return n > 0;
 }
 
-// Steps over blanks and then over c; false if something else is there.
+// Steps over blanks and then over c. False if something else is there; only blanks are then passed.
 static bool json_mark(const char **p, char c) {
     json_skip(p, BLANKS);
     const bool there = **p == c;
@@ -2905,7 +2932,8 @@ static bool json_mark(const char **p, char c) {
     return there;
 }
 
-// [-] digits [. digits] [e [+ -] digits]. A 0 has no digits after it.
+// A number: [-] digits [. digits] [e [+ -] digits]. A leading 0 stands alone: 0.5, but not 05. It
+// is not converted, as nothing here computes with it.
 static const char *json_number(const char **p) {
     static const char DIGITS[] = "0123456789";
     *p += **p == '-';
@@ -2919,7 +2947,8 @@ static const char *json_number(const char **p) {
     return json_skip(p, DIGITS) ? NULL : "a digit was expected";
 }
 
-// A string in quotes, with escapes that JSON knows: json_text() relies on it.
+// A string in quotes. After it, json_text() may rely on every \ being followed by one of "\/bfnrt
+// or by u and four hex digits.
 static const char *json_string(const char **p) {
     if (!json_mark(p, '"')) return "a string was expected";
     for (; **p != '"'; ++*p) {
@@ -2934,8 +2963,8 @@ static const char *json_string(const char **p) {
     return NULL;
 }
 
-// Any value; `depth` brackets are open. The depth bounds the recursion: a file must not decide how
-// deep the stack goes.
+// Any value, inside `depth` open brackets. The depth is bounded because each bracket is a call: a
+// file must not decide how much of the stack is used.
 static const char *json_value(const char **p, int depth) {
     static const char *const WORD[] = { "true", "false", "null" };
     json_skip(p, BLANKS);
@@ -2945,6 +2974,8 @@ static const char *json_value(const char **p, int depth) {
             return NULL;
         }
     if (**p == '"') return json_string(p);
+
+    // An array is an object without keys.
     const bool object = json_mark(p, '{');
     const char close = object ? '}' : ']', *why = NULL;
     if (!object && !json_mark(p, '[')) return json_number(p);
@@ -2960,8 +2991,8 @@ static const char *json_value(const char **p, int depth) {
 }
 
 // Steps to the next member of a well-formed object; *at starts at 0. False at the end. key and
-// value are raw, as they are in the file: a member that nobody asks for is never decoded, and goes
-// out as it came in.
+// value are raw: as they are in the file, with their quotes and escapes. So a member that nobody
+// asks for is never decoded, and goes out byte by byte as it came in.
 static bool json_member(Text object, size_t *at, Text *key, Text *value) {
     const char *p = object.s + (*at ? *at : 1);
     json_skip(&p, BLANKS ",");
@@ -2977,7 +3008,12 @@ static bool json_member(Text object, size_t *at, Text *key, Text *value) {
     return true;
 }
 
-// Appends a code point. UTF-8 puts 6 bits into each byte but the first, which says how many follow.
+// Appends a code point in UTF-8. The first byte says how many follow, and these hold 6 bits each:
+//
+//     below 80        0xxxxxxx
+//     below 800       110xxxxx 10xxxxxx
+//     below 10000     1110xxxx 10xxxxxx 10xxxxxx
+//     below 110000    11110xxx 10xxxxxx 10xxxxxx 10xxxxxx
 static void put_utf8(Buf *out, uint32_t c) {
     static const uint8_t LEAD[] = { 0, 0, 0xC0, 0xE0, 0xF0 };
     char u[4];
@@ -2987,21 +3023,23 @@ static void put_utf8(Buf *out, uint32_t c) {
     buf_add(out, u, (size_t)n);
 }
 
-// The number in the \uXXXX at p, or -1 if something else is there. json_string() has made sure that
-// 4 hex digits follow a \u.
+// The number in the \uXXXX at p, or -1 if something else is there.
 static long json_unit(const char *p) {
     char digits[5] = { 0 };
     return p[0] == '\\' && p[1] == 'u' ? strtol(memcpy(digits, p + 2, 4), NULL, 16) : -1;
 }
 
-// Sets out to what the raw value of a well-formed object means; false if it is not a string. A code
-// point beyond 16 bits is written as two \u: take 0x10000 from it, then add D800 to the upper 10
-// bits of the rest and DC00 to the lower 10. One of them without the other becomes U+FFFD.
+// Sets out to the text that a raw value of a well-formed object means; false if it is not a string.
+//
+// \u has room for 16 bits. A code point beyond that is written as two of them, a surrogate pair:
+// take 10000 from it, add D800 to the upper 10 bits of the rest and DC00 to the lower 10. U+1F600,
+// a smiley, becomes F600 = 3D * 400 + 200, and so \ud83d\ude00. Half a pair means nothing and
+// becomes U+FFFD, the replacement character.
 static bool json_text(Text raw, Buf *out) {
     static const char CODE[] = "\"\\/bfnrt", MEANS[] = "\"\\/\b\f\n\r\t";
     buf_set(out, text(""));
     if (!raw.n || *raw.s != '"') return false;
-    for (const char *p = raw.s + 1; *p != '"'; ) {
+    for (const char *p = raw.s + 1; *p != '"'; ) {      // plain text, a short escape, or \uXXXX
         const size_t plain = strcspn(p, "\\\"");
         const char *simple = plain ? NULL : strchr(CODE, p[1]);
         if (plain) {
@@ -3021,7 +3059,8 @@ static bool json_text(Text raw, Buf *out) {
     return true;
 }
 
-// Appends t as a JSON string; bytes that are not UTF-8 become U+FFFD.
+// Appends t as a JSON string. Quotes, backslashes and control characters are escaped; a byte that
+// is not UTF-8 becomes U+FFFD, because JSON has no way to write it.
 static void json_put(Buf *out, Text t) {
     buf_puts(out, "\"");
     for (size_t n; t.n; t = rest_of(t, n ? n : 1)) {
@@ -3036,7 +3075,7 @@ static void json_put(Buf *out, Text t) {
     buf_puts(out, "\"");
 }
 
-// Is this raw key, which may be written with escapes, that name?
+// Does this raw key have that name? It may be written with escapes: "\u006b" is "k".
 static bool key_is(Text raw, const char *name) {
     Buf key = { 0 };
     bool equal = json_text(raw, &key) && same(contents(&key), text(name));
@@ -3044,7 +3083,7 @@ static bool key_is(Text raw, const char *name) {
     return equal;
 }
 
-// The raw value of a key (the last one, if it is there twice), or NONE.
+// The raw value of a key, or NONE. If the key is there twice, the last one counts, as in Python.
 static Text json_find(Text object, const char *name) {
     Text key, value, found = NONE;
     for (size_t at = 0; json_member(object, &at, &key, &value); )
@@ -3054,23 +3093,23 @@ static Text json_find(Text object, const char *name) {
 
 enum Status { ROW_END, ROW_GOOD, ROW_BAD };             // ROW_BAD: reason says why
 
-// A stream of objects: JSONL, objects that span lines, or an array of objects. Commas and square
-// brackets between objects are skipped like blanks, so all three are read in one way. The stream is
-// read line by line and no further than an object needs: a filter can answer before its input ends,
-// and in constant memory.
+// A stream of objects: JSONL, objects that span lines (as jq prints them), or an array of objects.
+// Commas and square brackets between objects are skipped like blanks, so all three are read in one
+// way. The stream is read line by line and no further than an object needs, so a filter can answer
+// each line before the next one arrives, and in constant memory.
 typedef struct {
     const char *path;
     FILE *f;
     Buf text;                           // the lines from which the next object comes
     size_t at;                          // how many of their bytes are used up
     long line, column;                  // of text.s + at
-    Text object;                        // the last one; if it is broken, {"line": its first line}
+    Text object;                        // the last one; if broken, {"line": its first line}
     char reason[256], first[256];       // why the last row, and the first one, cannot be used
     Buf own[3];                         // the texts of the row's keys
     long skipped;                       // rows that skip_row() counted
 } Objects;
 
-// Opens a data file; NULL or "-" is standard input. objects_close() closes it.
+// Opens a data file. NULL or "-" is standard input. objects_close() closes it.
 static void objects_open(Objects *o, const char *path) {
     const bool standard = !path || is(path, "-");
     *o = (Objects){ .path = standard ? "standard input" : path, .line = 1, .column = 1 };
@@ -3079,7 +3118,8 @@ static void objects_open(Objects *o, const char *path) {
     buf_set(&o->text, text(""));
 }
 
-// Counts a row that cannot be used. objects_close() says how many there were, and why the first.
+// Counts a row that cannot be used, and remembers the reason if it is the first: objects_close()
+// reports both, in one line for the whole file.
 static void skip_row(Objects *o, const char *why) {
     if (why != o->reason) snprintf(o->reason, sizeof o->reason, "line %ld: %s", o->line, why);
     if (!o->skipped++) memcpy(o->first, o->reason, sizeof o->first);
@@ -3094,8 +3134,8 @@ static void objects_close(Objects *o) {
     FREE(o->text.s, o->own[0].s, o->own[1].s, o->own[2].s);
 }
 
-// Forgets what is used up and appends the next line of the file; false at its end. Some editors put
-// a byte order mark in front of UTF-8; it is dropped.
+// Drops what is used up and appends the next line of the file; false at its end. Some editors put a
+// byte order mark at the start of a file; it is dropped, too.
 static bool more_text(Objects *o) {
     char *line = NULL;
     size_t capacity = 0;
@@ -3110,8 +3150,8 @@ static bool more_text(Objects *o) {
     return n > 0;
 }
 
-// Uses up n bytes. Lines and columns are counted on the way, because the lines before are forgotten
-// when a fault is found.
+// Uses up n bytes. Lines and columns are counted on the way, because the text before a fault is
+// gone by the time the fault is found.
 static void advance(Objects *o, size_t n) {
     for (; n; n--) {
         const bool newline = o->text.s[o->at++] == '\n';
@@ -3121,18 +3161,28 @@ static void advance(Objects *o, size_t n) {
 }
 
 // Reads the next object into o->object, where it stays until the next call. An object may span
-// lines: if the text is good as far as it goes, the next line is appended and read with it.
+// lines: if nothing is wrong but that the text ends, the next line is appended and the object is
+// read again from its start.
 //
-// A broken object ends with the line on which it begins, wherever the fault is: the next line may
-// be a good row. o->object then is {"line": that text}, and o->reason says where and why.
+// A broken object is taken to end with its first line, wherever the fault is, as the next line may
+// be a good row. For example, after the good line 1,
+//
+//     {"question": "Is ice cold?", "answer": Yes}
+//
+// sets o->reason to "line 2, column 40: a JSON value was expected", and o->object to {"line": "the
+// text of this line"}.
 static enum Status read_object(Objects *o) {
     enum { MOST_LINES = 1000 };
     const char *why;
     size_t used;
     int lines = 0;
+
+    // To the first character that may begin an object.
     do advance(o, strspn(o->text.s + o->at, BLANKS "[],"));
     while (o->at == o->text.n && more_text(o));
     if (o->at == o->text.n) return ROW_END;
+
+    // The object, with as many lines as it needs. `used` is a distance, as more_text() moves bytes.
     do {
         const char *p = o->text.s + o->at;
         why = *p == '{' ? json_value(&p, 0) : "an object was expected";
@@ -3143,6 +3193,8 @@ static enum Status read_object(Objects *o) {
         advance(o, used);
         return ROW_GOOD;
     }
+
+    // A fault. Its place is counted by a copy of *o, which itself goes on at the end of the line.
     Text line = rest_of(contents(&o->text), o->at);
     const char *end = memchr(line.s, '\n', line.n);
     Objects culprit = *o;
@@ -3162,9 +3214,9 @@ static enum Status read_object(Objects *o) {
 
 enum { NEED_X = 1, NEED_Y_O = 2, NEED_Y_C = 4 };        // the keys that a row must have
 
-// The next row: the asked texts of it, which last until the next call; the others are NONE. keys
-// says which must be there as strings. Other keys are nobody's business here. Filters call this
-// one, because each line that comes in must go out.
+// Reads the next row: the texts under those of its three keys that `keys` asks for, which must be
+// strings. They last until the next call; the other texts are NONE. Filters call this function and
+// see the bad rows, too, because each line that comes in must go out.
 static enum Status next_row(Objects *o, int keys, Triple *t) {
     static const char *const NAME[] = { "question", "answer", "correction" };
     Text *field[] = { &t->x, &t->y_o, &t->y_c };
@@ -3182,17 +3234,18 @@ static enum Status next_row(Objects *o, int keys, Triple *t) {
     return status;
 }
 
-// The next row that has all of the keys. Others are counted: training, evaluation and the tokenizer
-// do without them.
+// Reads the next row that has all of the keys. Rows without are skipped and counted: training,
+// evaluation and the tokenizer do without them.
 static bool next_good_row(Objects *o, int keys, Triple *t) {
     enum Status status;
     while ((status = next_row(o, keys, t)) == ROW_BAD) skip_row(o, o->reason);
     return status == ROW_GOOD;
 }
 
-// The next row that m can learn from or be judged by. The objective makes it of the triple t, and
-// the caller frees row->ids. An empty target teaches nothing but to be silent; a row longer than
-// the context is left out whole, because half a correction would teach to stop anywhere.
+// Reads the next row that m can learn from or be judged by, as a triple and as the objective's
+// tokens; the caller frees row->ids. Two kinds are skipped and counted. An empty target would teach
+// the model to be silent. A row longer than the context would have to be cut, and half a correction
+// would teach it to stop anywhere.
 static bool next_usable_row(Objects *o, const Model *m, Objective objective, Triple *t, Row *row) {
     const int keys = NEED_X | NEED_Y_O | (objective == aligner ? NEED_Y_C : 0);
     while (next_good_row(o, keys, t)) {
@@ -3205,13 +3258,14 @@ static bool next_usable_row(Objects *o, const Model *m, Objective objective, Tri
     return false;
 }
 
-// Appends a row; rows_free() frees its ids.
+// Appends a row, whose ids rows_free() will free.
 static void rows_add(Rows *r, Row row) {
     r->row = grow(r->row, sizeof *r->row, &r->cap, r->n + 1);
     r->row[r->n++] = row;
 }
 
-// Adds the usable rows of a file: the objective decides here, and nowhere else, what is learnt.
+// Appends all usable rows of a file. Here the objective decides what is learnt: sft, warmup and
+// aligner differ in nothing else.
 static void rows_load(Rows *r, const Model *m, const char *path, Objective objective) {
     Objects in;
     Triple t;
@@ -3349,7 +3403,6 @@ static void exchange_mean(Model *m, Progress *p) {
     m->params = p->mean;
     p->mean = weights;
     point_weights(m, &m->w, m->params);
-    m->is_packed = false;
 }
 
 // A loss or gradient that is not a number would spoil every weight, so the run ends before the
