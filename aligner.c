@@ -2475,11 +2475,6 @@ typedef struct {
     Text tokens, scores, types;         // the vocabulary: three arrays of equal length
 } Keys;
 
-// How many bytes are missing from n to the next multiple of the alignment.
-static uint64_t padding(uint64_t n, int alignment) {
-    return ((uint64_t)alignment - n % (uint64_t)alignment) % (uint64_t)alignment;
-}
-
 // Numbers and strings as GGUF has them, appended to a file in the making.
 static void put_u32(Buf *b, uint32_t v) { buf_add(b, &v, 4); }
 static void put_u64(Buf *b, uint64_t v) { buf_add(b, &v, 8); }
@@ -2534,8 +2529,9 @@ static Text key(Keys *k, uint32_t type, const char *name, Text value) {
 }
 
 // A key whose value is a number from `least` to `most`; the three types that occur (u32, f32, bool)
-// all fit into a double. If the given value is outside this range, the key must be in the file: a
-// new Config is all zero, so "1 or more" means "required". NaN is in no range.
+// all fit into a double. If the two are equal, the key must have this value or be absent, because
+// this program computes nothing else. If the given value is outside the range, the key must be in
+// the file: a new Config is all zero, so "1 or more" means "required". NaN is in no range.
 static double key_number(Keys *k, uint32_t type, const char *name, double value, double least,
                          double most) {
     union { uint32_t u; float f; } given = { 0 }, v = { 0 };
@@ -2547,16 +2543,6 @@ static double key_number(Keys *k, uint32_t type, const char *name, double value,
     CHECK(value >= least && value <= most, "%s: %s is %.9g%s; %.9g to %.9g was expected", k->path,
           name, value, raw.s == (char *)&given ? " (missing)" : "", least, most);
     return value;
-}
-
-// The same for a number that becomes an int.
-static int key_int(Keys *k, const char *name, int value, int least) {
-    return (int)key_number(k, T_U32, name, value, least, INT_MAX);
-}
-
-// A key that must have this value or be absent, because this program computes nothing else.
-static void key_fixed(Keys *k, uint32_t type, const char *name, double value) {
-    key_number(k, type, name, value, value, value);
 }
 
 // A key whose value is a text; NULL means none. Texts become C strings, so a zero byte is refused.
@@ -2590,65 +2576,44 @@ static void config_check(const Config *c, const char *where) {
           c->H_kv);
 }
 
-// Reads the keys that only other programs write. They may scale the rotary angles, add experts, or
-// change the text before it becomes tokens. A reader that ignores such a key writes other text than
-// the model's author saw, without an error. So a key of llama or the tokenizer is read into the
-// model, or must say what is done here anyway, or is one of four that change nothing. Every other
-// one is refused: nobody has asked for it, so it is not `used`. Keys of other families
-// (general.author) do not say what is computed.
-static void foreign_keys(Keys *k, const Config *c) {
-    key_fixed(k, T_U32, "llama.attention.key_length", head_size(c));
-    key_fixed(k, T_U32, "llama.attention.value_length", head_size(c));
-    key_fixed(k, T_U32, "llama.expert_count", 0);
-    key_fixed(k, T_F32, "llama.rope.scaling.factor", 1);
-    key_fixed(k, T_F32, "llama.rope.scale_linear", 1);
-    key_word(k, "llama.rope.scaling.type", "none", "linear");           // the factor is 1
-    key(k, T_U32, "tokenizer.ggml.padding_token_id", NONE);
-    key(k, T_U32, "tokenizer.ggml.seperator_token_id", NONE);
-    key(k, T_STRING, "tokenizer.ggml.pre", NONE);
-    key(k, T_STRING, "tokenizer.chat_template", NONE);
-    for (const Key *e = k->a; e < k->a + k->n; e++)
-        CHECK(e->used || (strncmp(e->name.s, "llama.", 6) && strncmp(e->name.s, "tokenizer.", 10)),
-              "%s: the key %.*s may change what the model computes, and is not supported", k->path,
-              SHOW(e->name));
-}
-
-// The one list of this program's keys, in the order in which they are written. model_save() runs it
-// to write them and model_load() to read them, so the two cannot disagree. When reading, a field
-// keeps its value if the key is absent. Sizes come before config_check(), which comes before the
-// first division by one of them.
+// The one list of keys. This program's own come first, in the order in which they are written.
+// model_save() runs it to write them and model_load() to read them, so the two cannot disagree.
+// When reading, a field keeps its value if the key is absent. Sizes come before config_check(),
+// which comes before the first division by one of them.
 static void model_keys(Keys *k, Model *m) {
     Config *c = &m->c;
     key_word(k, "general.architecture", "llama", "llama");
     key_text(k, "general.name", "aligner.c");
     key_number(k, T_U32, "general.file_type", 0, 0, UINT32_MAX);
     k->alignment = (int)key_number(k, T_U32, "general.alignment", ALIGNMENT, 8, 65536);
-    c->context = key_int(k, "llama.context_length", c->context, 1);
-    c->C = key_int(k, "llama.embedding_length", c->C, 1);
-    c->L = key_int(k, "llama.block_count", c->L, 1);
-    c->F = key_int(k, "llama.feed_forward_length", c->F, 1);
-    c->H = key_int(k, "llama.attention.head_count", c->H, 1);
-    c->H_kv = key_int(k, "llama.attention.head_count_kv", c->H_kv ? c->H_kv : c->H, 1);
+    c->context = (int)key_number(k, T_U32, "llama.context_length", c->context, 1, INT_MAX);
+    c->C = (int)key_number(k, T_U32, "llama.embedding_length", c->C, 1, INT_MAX);
+    c->L = (int)key_number(k, T_U32, "llama.block_count", c->L, 1, INT_MAX);
+    c->F = (int)key_number(k, T_U32, "llama.feed_forward_length", c->F, 1, INT_MAX);
+    c->H = (int)key_number(k, T_U32, "llama.attention.head_count", c->H, 1, INT_MAX);
+    c->H_kv = (int)key_number(k, T_U32, "llama.attention.head_count_kv",
+                              c->H_kv ? c->H_kv : c->H, 1, INT_MAX);
     c->eps = (float)key_number(k, T_F32, "llama.attention.layer_norm_rms_epsilon", c->eps, FLT_MIN,
                                1);
     c->theta = (float)key_number(k, T_F32, "llama.rope.freq_base", c->theta, 1, 1e9);
     config_check(c, k->path);
-    key_fixed(k, T_U32, "llama.rope.dimension_count", head_size(c));
+    const int hs = head_size(c);
+    key_number(k, T_U32, "llama.rope.dimension_count", hs, hs, hs);
     key_number(k, T_U32, "llama.vocab_size", c->V, 0, UINT32_MAX);      // the array counts
     Text with = key_text(k, "aligner.prompt", m->template);
     Text without = key_text(k, "aligner.prompt_sft", m->template_sft);
     Text objective = key_text(k, "aligner.objective", m->objective);
-    m->step = key_int(k, "aligner.step", (int)m->step, 0);
+    m->step = (int)key_number(k, T_U32, "aligner.step", (int)m->step, 0, INT_MAX);
     m->keep = key_number(k, T_F32, "aligner.keep", m->keep, 0, 1000);
     key_word(k, "tokenizer.ggml.model", "llama", "llama");
     k->tokens = key(k, T_ARRAY, "tokenizer.ggml.tokens", k->tokens);
     k->scores = key(k, T_ARRAY, "tokenizer.ggml.scores", k->scores);
     k->types = key(k, T_ARRAY, "tokenizer.ggml.token_type", k->types);
-    key_fixed(k, T_U32, "tokenizer.ggml.bos_token_id", BOS);
-    key_fixed(k, T_U32, "tokenizer.ggml.eos_token_id", EOS);
+    key_number(k, T_U32, "tokenizer.ggml.bos_token_id", BOS, BOS, BOS);
+    key_number(k, T_U32, "tokenizer.ggml.eos_token_id", EOS, EOS, EOS);
     key_number(k, T_U32, "tokenizer.ggml.unknown_token_id", UNK, 0, UINT32_MAX);
-    key_fixed(k, T_BOOL, "tokenizer.ggml.add_bos_token", 1);
-    key_fixed(k, T_BOOL, "tokenizer.ggml.add_eos_token", 0);
+    key_number(k, T_BOOL, "tokenizer.ggml.add_bos_token", 1, 1, 1);
+    key_number(k, T_BOOL, "tokenizer.ggml.add_eos_token", 0, 0, 0);
     k->add_space = key_number(k, T_BOOL, "tokenizer.ggml.add_space_prefix", k->add_space, 0, 1) > 0;
     if (k->out) return;
 
@@ -2659,7 +2624,26 @@ static void model_keys(Keys *k, Model *m) {
     m->template = copy_text(with);
     m->template_sft = copy_text(without);
     snprintf(m->objective, sizeof m->objective, "%.*s", SHOW(objective));
-    foreign_keys(k, c);
+
+    // Keys that only other programs write may scale the rotary angles, add experts, or change the
+    // text before it becomes tokens. A reader that ignores such a key writes other text than the
+    // model's author saw, without an error. So each must say what is done here anyway, or be one of
+    // four that change nothing. Every other key of llama or the tokenizer is refused: nobody has
+    // asked for it, so it is not `used`. Other families (general.author) say nothing of the kind.
+    key_number(k, T_U32, "llama.attention.key_length", hs, hs, hs);
+    key_number(k, T_U32, "llama.attention.value_length", hs, hs, hs);
+    key_number(k, T_U32, "llama.expert_count", 0, 0, 0);
+    key_number(k, T_F32, "llama.rope.scaling.factor", 1, 1, 1);
+    key_number(k, T_F32, "llama.rope.scale_linear", 1, 1, 1);
+    key_word(k, "llama.rope.scaling.type", "none", "linear");           // the factor is 1
+    key(k, T_U32, "tokenizer.ggml.padding_token_id", NONE);
+    key(k, T_U32, "tokenizer.ggml.seperator_token_id", NONE);
+    key(k, T_STRING, "tokenizer.ggml.pre", NONE);
+    key(k, T_STRING, "tokenizer.chat_template", NONE);
+    for (const Key *e = k->a; e < k->a + k->n; e++)
+        CHECK(e->used || (strncmp(e->name.s, "llama.", 6) && strncmp(e->name.s, "tokenizer.", 10)),
+              "%s: the key %.*s may change what the model computes, and is not supported", k->path,
+              SHOW(e->name));
 }
 
 // Sets out to t with each `from` replaced by `to`. In a GGUF file, a space in a piece is U+2581.
@@ -2727,16 +2711,10 @@ static float f16_to_f32(uint16_t h) {
     return v.f;
 }
 
-// The bytes of a tensor of this type, or 0 if the type is not read. A block of Q8_0 is an f16 scale
-// and 32 whole numbers from -127 to 127, each to be multiplied by the scale: 34 bytes instead of
-// 128, with an error of at most half the scale.
-static uint64_t tensor_bytes(uint32_t type, const Tensor *t) {
-    if (type == GGML_Q8_0) return t->cols % 32 ? 0 : n_weights(t) / 32 * 34;
-    return n_weights(t) * (type == GGML_F32 ? 4 : type == GGML_F16 || type == GGML_BF16 ? 2 : 0);
-}
-
-// Converts n weights to f32. BF16 is the upper half of an f32: the same range, 8 bits of precision.
-// Such types are for inference: most steps of training are too small to change such a weight.
+// Converts n weights to f32. A block of Q8_0 is an f16 scale and 32 whole numbers from -127 to 127,
+// each to be multiplied by the scale: 34 bytes instead of 128, with an error of at most half the
+// scale. BF16 is the upper half of an f32: the same range, 8 bits of precision. Such types are for
+// inference: most steps of training are too small to change such a weight.
 static void dequantize(float *out, const char *p, uint32_t type, size_t n) {
     if (type == GGML_F32) memcpy(out, p, n * 4);
     for (size_t i = 0; i < n && type != GGML_F32; i++) {
@@ -2754,7 +2732,7 @@ static void dequantize(float *out, const char *p, uint32_t type, size_t n) {
 // llama.cpp demands this, too: tensors can then neither overlap nor leave gaps. A NaN or infinite
 // weight would spread to every logit, and the text would come out empty without an error, so it is
 // refused here and its tensor named.
-static void read_tensor(Model *m, bool *seen, File *list, File *data, int alignment) {
+static void read_tensor(Model *m, bool *seen, File *list, File *data, size_t alignment) {
     size_t j = 0;
     Text name = read_value(list, T_STRING);
     while (j < m->n_tensors && !same(name, text(m->tensor[j].name))) j++;
@@ -2765,8 +2743,11 @@ static void read_tensor(Model *m, bool *seen, File *list, File *data, int alignm
     const uint32_t n_dims = read_u32(list);             // a norm may be [C] or [C, 1]
     const uint64_t cols = read_u64(list), rows = n_dims == 2 ? read_u64(list) : 1;
     const uint32_t type = read_u32(list);
-    const uint64_t offset = read_u64(list), bytes = tensor_bytes(type, t);
-    need(data, padding(data->at, alignment));
+    const uint64_t offset = read_u64(list), n = n_weights(t);
+    const uint64_t bytes = type == GGML_F32 ? 4 * n
+                         : type == GGML_F16 || type == GGML_BF16 ? 2 * n
+                         : type == GGML_Q8_0 && t->cols % 32 == 0 ? n / 32 * 34 : 0;
+    need(data, (alignment - data->at % alignment) % alignment);
     CHECK((n_dims == 1 || n_dims == 2) && rows == (uint64_t)t->rows && cols == (uint64_t)t->cols
           && bytes && offset == data->at, "%s: %s has %u dimensions, %llu x %llu, type %u and "
           "offset %llu; %d x %d, F32 (0), F16 (1), BF16 (30) or, in rows of a multiple of 32, Q8_0 "
@@ -2774,8 +2755,8 @@ static void read_tensor(Model *m, bool *seen, File *list, File *data, int alignm
           (unsigned long long)rows, (unsigned long long)cols, type, (unsigned long long)offset,
           t->rows, t->cols, data->at);
     float *w = m->params + t->at;
-    dequantize(w, need(data, bytes), type, n_weights(t));
-    for (size_t i = 0; i < n_weights(t); i++)
+    dequantize(w, need(data, bytes), type, n);
+    for (size_t i = 0; i < n; i++)
         CHECK(isfinite(w[i]), "%s: a weight of %s is not a finite number; the file is damaged, or "
               "its training diverged", list->path, t->name);
 }
@@ -2784,7 +2765,7 @@ static void read_tensor(Model *m, bool *seen, File *list, File *data, int alignm
 // where the list ends, so the list is walked twice: first to find its end, then to read the
 // tensors. It has as many entries as the model has tensors, and none twice, so none is missing.
 // Zeros after the last tensor are padding.
-static void read_tensors(Model *m, File *list, int alignment) {
+static void read_tensors(Model *m, File *list, size_t alignment) {
     File f = *list;
     bool *seen = zalloc(m->n_tensors, sizeof *seen);
     list->what = f.what = "the list of tensors";
@@ -2793,7 +2774,7 @@ static void read_tensors(Model *m, File *list, int alignment) {
         need(&f, 8 * (uint64_t)read_u32(&f) + 4 + 8);   // dims, type, offset
     }
     f.what = "the weights";
-    need(&f, padding(f.at, alignment));
+    need(&f, (alignment - f.at % alignment) % alignment);
     File data = { f.path, f.what, f.p + f.at, f.n - f.at, 0 };
     for (size_t i = 0; i < m->n_tensors; i++) read_tensor(m, seen, list, &data, alignment);
     for (; data.at < data.n; data.at++)
@@ -2835,7 +2816,7 @@ static void model_load(Model *m, const char *path) {
     CHECK(count_weights(&m->c) <= bytes.n, "%s: a model of this shape has %llu weights, the file "
           "has %zu bytes", path, (unsigned long long)count_weights(&m->c), bytes.n);
     model_alloc(m);
-    read_tensors(m, &f, k.alignment);
+    read_tensors(m, &f, (size_t)k.alignment);
     FREE(k.a, bytes.s);
 }
 
@@ -2885,8 +2866,7 @@ static void model_save(const Model *m, const char *path) {
         if (t->rows > 1) put_u64(&f, (uint64_t)t->rows);
         put_u32(&f, GGML_F32);
         put_u64(&f, offset);
-        offset += n_weights(t) * 4;
-        offset += padding(offset, ALIGNMENT);
+        offset += (n_weights(t) * 4 + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     }
     for (const Tensor *t = m->tensor; t < m->tensor + m->n_tensors; t++) {
         while (f.n % ALIGNMENT) buf_add(&f, "", 1);
