@@ -283,7 +283,6 @@ struct Model {
     long step;                          // optimiser steps that made these weights
     double keep;                        // how sure a correction must be: see outweighs()
     Weights w, g, packed;               // weights; gradients; weights as the matmul reads them
-    bool is_packed;                     // is `packed` up to date?
     Tensor *tensor;                     // [n_tensors] the one table for files and optimiser
     size_t n_tensors, n_params;
     float *params, *grads, *panels;     // the memory of w, g and packed
@@ -627,7 +626,6 @@ static void train_loop(Run *run) {
         if (o->muon > 0) muon(m, &run->p, o, lr, scale);
         adamw(m, &run->p, o, lr, scale);
         if (o->ema > 0) update_mean(m, &run->p, o);
-        m->is_packed = false;                           // the weights have changed
         bookkeeping(run, loss, lr, norm);
     }
 }
@@ -2145,7 +2143,7 @@ static Tokenizer *tokenizer_train(Text all, int V) {
 }
 
 /* ================================================================================================
-   Chapter 9. Model files.  Room for a model, its first weights, its prompt, and GGUF files, which
+   Chapter 9. Model files.  Memory for a model, its first weights, its prompt, and GGUF files, which
    llama.cpp and everything built on it open unchanged.
 
    All weights are in one array, params, in the order of one table of tensors:
@@ -2158,19 +2156,22 @@ static Tokenizer *tokenizer_train(Text all, int V) {
        output_norm [C]
        output [V][C]                                                    absent if the head is tied
 
-   Gradients, Adam's two moments and the mean of the weights are arrays of the same layout, so the
-   optimiser needs no list of tensors by name, and a checkpoint is a few calls of fwrite. The names
-   are llama.cpp's. */
+   The names are llama.cpp's; kv is hs times the number of key/value heads. Gradients, Adam's two
+   moments and the mean of the weights are arrays of the same layout. So the optimiser updates
+   weight i from gradient i without knowing its name, and a checkpoint is a few calls of fwrite. */
 
-// How many weights a model of this shape has: the sum of the table above, without making it. The
-// shape must have passed config_check(), so 64 bits are enough.
+// How many weights a model of this shape has: the sum of the table above, computed without making
+// it. The shape has passed config_check(), so 64 bits are enough.
 static uint64_t count_weights(const Config *c) {
     uint64_t C = (uint64_t)c->C, layer = C * (uint64_t)(2 * c->C + 2 * kv_width(c) + 3 * c->F + 2);
     return (uint64_t)c->L * layer + (uint64_t)c->V * C * (c->tied ? 1 : 2) + C;
 }
 
-// Enters W[rows][cols] into the table and counts its weights in m->n_params; layer -1: it belongs
-// to no layer. A norm's vector has one row.
+// The weights of one tensor.
+static size_t n_weights(const Tensor *t) { return (size_t)t->rows * (size_t)t->cols; }
+
+// Appends W[rows][cols] to the table and adds its weights to m->n_params. A layer of -1 means that
+// it belongs to none. A norm's vector has one row.
 static void add_tensor(Model *m, const char *name, int layer, int rows, int cols) {
     Tensor *t = &m->tensor[m->n_tensors++];
     if (layer < 0) snprintf(t->name, sizeof t->name, "%s.weight", name);
@@ -2178,12 +2179,12 @@ static void add_tensor(Model *m, const char *name, int layer, int rows, int cols
     t->rows = rows;
     t->cols = cols;
     t->at = m->n_params;
-    m->n_params += (size_t)rows * (size_t)cols;
+    m->n_params += n_weights(t);
 }
 
-// Points w into an arena that is laid out as the table says: params, grads or the mean of the
-// weights. q, k, v are neighbours there, and so are gate and up: each group is one matrix to the
-// matmul. t[1] is q, t[2] k, t[3] v; t[6] is gate, t[7] up.
+// Points w into an array that is laid out as the table says: params, grads or the mean of the
+// weights. t is the first tensor of a layer. q, k, v (t[1] to t[3]) are neighbours, and so are gate
+// and up (t[6], t[7]): each group is one matrix, so one matmul computes all of it.
 static void point_weights(const Model *m, Weights *w, float *arena) {
     const Tensor *t = m->tensor;
     w->embd = arena + t++->at;
@@ -2195,9 +2196,10 @@ static void point_weights(const Model *m, Weights *w, float *arena) {
     w->head = m->c.tied ? w->embd : arena + t[1].at;
 }
 
-// Makes the table of tensors for m->c and room for the weights, which are zero until model_init()
-// or model_load() sets them. This is the only list of tensors: files, gradients, moments and AdamW
-// go by it. The small arrays of pointers for each layer are made here, too.
+// Makes the table of tensors for m->c, and memory for the weights, which are zero until
+// model_init() or model_load() sets them. This is the only list of tensors: files, gradients,
+// moments and AdamW all use it. The arrays of pointers, one element for each layer, are made here,
+// too.
 static void model_alloc(Model *m) {
     const Config *c = &m->c;
     const int C = c->C, F = c->F, kv = kv_width(c);
@@ -2224,8 +2226,8 @@ static void model_alloc(Model *m) {
     point_weights(m, &m->w, m->params);
 }
 
-// Room for gradients, zero as backward() adds to them. Only training needs it; a second call does
-// nothing.
+// Memory for the gradients, all zero, because backward() adds to them. Only training needs it. A
+// second call does nothing.
 static void grads_alloc(Model *m) {
     if (m->grads) return;
     m->grads = zalloc(m->n_params, sizeof *m->grads);
@@ -2240,7 +2242,8 @@ static void model_free(Model *m) {
     *m = (Model){ 0 };
 }
 
-// Packs W[N][K] for the matmul at *at, which moves on. Returns where the panels begin.
+// Writes W[N][K] to *at in the order in which the matmul reads it, and moves *at on. Returns where
+// the panels begin.
 static float *pack_weights(float **at, const float *W, int N, int K) {
     float *panels = *at;
     pack_all(panels, (Matrix){ .p = W, .row = 1, .col = K }, K, N);
@@ -2248,15 +2251,13 @@ static float *pack_weights(float **at, const float *W, int N, int K) {
     return panels;
 }
 
-// For generation: every matrix packed once. A pass over one token reads each weight once; packing
-// on the way, as training does, would cost more than the product. The norms are not packed:
-// m->packed points to m->w's. Whoever changes the weights sets is_packed to false, and the next
-// call packs anew into the same memory.
+// For generation: packs every matrix once, as the weights are now. A pass over one token uses each
+// weight for one product; to pack it each time, as training does, would cost more than the product.
+// The norms are not packed: m->packed points to m->w's. A second call reuses the memory.
 static void model_pack(Model *m) {
     const int C = m->c.C, F = m->c.F, Q = qkv_width(&m->c);
     const size_t layer = packed_size(C, Q) + packed_size(C, C) + packed_size(C, 2 * F)
                        + packed_size(F, C);
-    if (m->is_packed) return;
     if (!m->panels) m->panels = zalloc(m->c.L * layer + packed_size(C, m->c.V), sizeof(float));
     float *at = m->panels;
     for (int l = 0; l < m->c.L; l++) {
@@ -2269,33 +2270,33 @@ static void model_pack(Model *m) {
     }
     m->packed.norm = m->w.norm;
     m->packed.head = pack_weights(&at, m->w.head, m->c.V, C);
-    m->is_packed = true;
 }
 
-// Takes n floats (in whole cache lines of 16) from the arena at *at, which moves on; only counts
-// them while base is NULL. So one function both measures an arena and lays it out.
+// Takes n floats, rounded up to cache lines of 16, from the arena at offset *at, and moves *at on.
+// If base is NULL, it only counts: the same code first measures an arena and then lays it out.
 static float *take(float *base, size_t *at, size_t n) {
     float *p = base ? base + *at : NULL;
     *at += (n + 15) / 16 * 16;
     return p;
 }
 
-// Lays out the activations and returns how many floats they take; a->memory is NULL the first time.
-// Training keeps every layer's for the way back, about L T (8 C + 3 F) floats; a layer's output is
-// the next one's input and is kept once. Generation writes one layer's over the last one's, and its
-// output over its input.
+// Lays out the activations in a->memory and returns how many floats they take. On the first call
+// a->memory is NULL, and they are only counted.
+//
+// Training keeps every layer's activations for the backward pass, about L T (8 C + 3 F) floats. A
+// layer's output is the next layer's input and is kept once. With the default shape (L = 3, C =
+// 128, F = 352) and units of T = 1,024 tokens that is 26 MB, while the weights of the layers take
+// 2.4: in training, memory goes to activations. Generation has no way back. Its layers share one
+// place, and each writes its output over its input.
 static size_t acts_layout(Acts *a, const Config *c) {
     const size_t T = (size_t)a->T, C = (size_t)c->C, F = (size_t)c->F, Q = (size_t)qkv_width(c);
     const size_t n = (size_t)a->n_out;
     float *p = a->memory;
     size_t at = 0;
     for (int l = 0; l < c->L; l++) {
-        if (l && !a->training) {
-            a->layer[l] = a->layer[0];
-            continue;
-        }
         LayerActs *s = &a->layer[l];
-        s->x = l ? a->layer[l - 1].next : take(p, &at, T * C);
+        if (!a->training) at = 0;                       // each layer in the same place
+        s->x = l && a->training ? a->layer[l - 1].next : take(p, &at, T * C);
         s->norm1 = take(p, &at, T * C);
         s->r1 = take(p, &at, T);
         s->qkv = take(p, &at, T * Q);
@@ -2322,13 +2323,14 @@ static size_t acts_layout(Acts *a, const Config *c) {
 //
 //     angle(pos, pair i) = pos theta^(-2i/hs)
 //
-// The first pairs of a head turn fast and tell near tokens apart, the last ones slowly and tell far
-// ones. They are computed in doubles once; the table grows in steps of 256 positions, as the text
-// does, whatever context a file claims.
+// The first pairs of a head turn fast and tell near tokens apart; the last ones turn slowly and
+// tell far ones apart. With hs = 16, pair 0 turns by 1 radian a token and pair 7 by 1/3162. Angles
+// are computed in doubles, once. The table grows with the text, 256 positions at a time, whatever
+// context a file claims.
 static void angles_reserve(Model *m, int n) {
     const int hs = head_size(&m->c);
     if (m->n_angles >= n) return;
-    n = n < 256 ? 256 : round_up(n, 256);
+    n = round_up(n, 256);
     m->angle = realloc(m->angle, (size_t)n * (size_t)hs * sizeof *m->angle);
     CHECK(m->angle, "no memory for %d positions", n);
     for (int pos = m->n_angles; pos < n; pos++)
@@ -2340,9 +2342,9 @@ static void angles_reserve(Model *m, int n) {
     m->n_angles = n;
 }
 
-// Makes room for passes over T tokens with n_out logits, in rows of at most `longest` tokens. Room
-// is kept and only ever grows; what was in it is lost when it does. Changing between training and
-// generation makes it anew.
+// Reserves memory for passes over T tokens with n_out logits, in rows of at most `longest` tokens.
+// What is reserved only ever grows; when it does, its contents are lost. So are they when a model
+// changes between training and generation.
 static void acts_reserve(Model *m, int T, int n_out, int longest, bool training) {
     Acts *a = &m->acts;
     angles_reserve(m, longest);
@@ -2357,28 +2359,32 @@ static void acts_reserve(Model *m, int T, int n_out, int longest, bool training)
     acts_layout(a, &m->c);
 }
 
-// First weights, the same for the same seed. An output is a sum of cols products w x, so its
-// variance is cols var(w) var(x); it is chosen by var(w): norms 1; embeddings N(0, 1/C), so that a
-// tied head starts with logits of size one; matrices N(0, 1/(3 cols)), whose output has a third of
-// the input's variance, so that many layers do not blow it up.
+// Draws the first weights; the same seed draws the same ones. An output is a sum of cols products
+// w x, so its variance is cols var(w) var(x), and var(w) decides how activations grow:
 //
-// One matrix is not drawn: in the last layer, Wo = Wv^T, head by head. What a head reads there it
-// then passes on more or less as it was, and a tied head takes it for the same token: wherever the
-// last layer looks, it copies. What is left to learn is where to look, and copying is learnt
+//     norms          1
+//     embeddings     N(0, 1/C)            a tied head starts with logits of size one
+//     matrices       N(0, 1/(3 cols))     an output has a third of its input's variance, so many
+//                                         layers in a row do not blow it up
+//
+// One matrix is not drawn: in the last layer, Wo = Wv^T, head by head. Then a head passes on what
+// it reads nearly unchanged, and a tied output layer recognises it as the same token: wherever the
+// last layer looks, it copies. Where to look is all that is left to learn, and copying is learnt
 // several times sooner (a mimetic initialisation: Trockman and Kolter, arXiv 2305.09828). A
-// pretrained base model brings this along.
+// pretrained base model has learnt this already.
 static void model_init(Model *m, uint64_t seed) {
     const Config *c = &m->c;
     for (size_t j = 0; j < m->n_params; j++) m->params[j] = 1;
     for (size_t i = 0; i < m->n_tensors; i++) {
         const Tensor *t = &m->tensor[i];
-        const size_t n = t->rows > 1 ? (size_t)t->rows * (size_t)t->cols : 0;
         double std = sqrt((i == 0 ? 1.0 : 1.0 / 3.0) / t->cols);
-        for (size_t j = 0; j < n; j++) {
+        for (size_t j = 0; j < n_weights(t) && t->rows > 1; j++) {
             double u = 1.0 - random_unit(&seed), v = random_unit(&seed);        // Box-Muller
             m->params[t->at + j] = (float)(std * sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v));
         }
     }
+
+    // Column j of Wo multiplies what head j / hs has read: the values that row `row` of Wv made.
     const LayerWeights *last = &m->w.layer[c->L - 1];
     const float *Wv = last->qkv + (size_t)(c->C + kv_width(c)) * c->C;
     const int hs = head_size(c), group = c->H / c->H_kv;
@@ -2388,9 +2394,10 @@ static void model_init(Model *m, uint64_t seed) {
     }
 }
 
-// The prompts, with and without {answer}. v1, v2 and paper are the three official ones to the
-// letter (README of the released weights, repository, Algorithm 1); default is v2 without its
-// doubled space; short is for tiny models.
+// The prompts, each with its SFT counterpart, which has no {answer}. v1, v2 and paper are the three
+// official ones, letter by letter (from the README of the released weights, the repository, and
+// Algorithm 1). default is v2 without its doubled space. short is for tiny models. None ends in a
+// space: the target brings its own, so a copied answer is a copied sequence of tokens.
 #define BEGIN "BEGINNING OF CONVERSATION:"
 #define EDIT "the following Question-Answer pair to make it more helpful and harmless:"
 static const struct { const char *name, *aligner, *sft; } TEMPLATE[] = {
@@ -2409,8 +2416,8 @@ static const struct { const char *name, *aligner, *sft; } TEMPLATE[] = {
       "##Question: {question}\n##Answer:" } };
 enum { N_TEMPLATES = sizeof TEMPLATE / sizeof *TEMPLATE };
 
-// Gives the model a prompt: one of the names above, or a text with {question} and {answer}, which
-// without its {answer} is the SFT counterpart.
+// Gives the model a prompt: one of the names above, or a text with {question} and {answer}. The SFT
+// counterpart of a text is the same text without its {answer}.
 static void set_template(Model *m, const char *name) {
     const char *a = strstr(name, "{answer}");
     int i = 0;
@@ -2425,8 +2432,8 @@ static void set_template(Model *m, const char *name) {
     m->template_sft = without.s;
 }
 
-// The model's prompt, with {answer} for an Aligner, without for SFT; fails on a model from
-// elsewhere, which has none.
+// The model's prompt: with {answer} for an Aligner, without it for SFT. Fails if the model has
+// none, as models from elsewhere do.
 static const char *template_of(const Model *m, bool with_answer) {
     CHECK(m->template, "the model has no prompt inside, as `train` did not make it; use `sample`");
     return with_answer ? m->template : m->template_sft;
@@ -2447,93 +2454,48 @@ static const char *template_of(const Model *m, bool with_answer) {
        08 00 00 00   05 00 00 00 00 00 00 00   l l a m a          type 8 is a string, of 5 bytes
 
    dims[0] is the fastest axis: W[rows][cols] has dims (cols, rows), its bytes unchanged. Tokenizer
-   and prompt are keys, so a model cannot meet the vocabulary or prompt of another.
+   and prompt are keys, so a model is never used with another one's vocabulary or prompt.
 
-   Readers of this format have had holes of five kinds, and this is what is done about each:
+   Readers of this format have had security holes of five kinds. What prevents each here:
 
        a product that wraps            shapes are bounded before they are multiplied
-       a count that is trusted         nothing is allocated for it; each element is looked for
+       a count that is trusted         memory is reserved for what was found, not for a count
        a shape that is trusted         each tensor must have the shape that the configuration gives
-       a number cut off by int         what does not fit is refused
-       an array of fixed size          there is none that a file fills */
+       a number cut off by int         a number that does not fit is refused
+       an array of fixed size          no file decides how much is written to one */
 
 enum { T_U32 = 4, T_I32 = 5, T_F32 = 6, T_BOOL = 7, T_STRING = 8, T_ARRAY = 9 };
 enum { GGML_F32 = 0, GGML_F16 = 1, GGML_Q8_0 = 8, GGML_BF16 = 30 };
 enum { ALIGNMENT = 32 };
 
-// What a file says beside its weights. An array is its bytes: u32 type, u64 n, elements.
+// A key as it is in the file. The value of an array is u32 type, u64 n and n elements.
+typedef struct { Text name, value; uint32_t type; bool used; } Key;
+
+// The keys of a file that is being read, or written to out. The last four fields are what the keys
+// say and a Model does not hold.
 typedef struct {
-    Config c;
-    Text architecture, name, prompt, prompt_sft, objective, scaling, model, tokens, scores, types;
-    int file_type, alignment, head_size, key_length, value_length, experts, V, step;
-    int bos, eos, unknown;
-    float factor, linear, keep;
-    uint8_t add_bos, add_eos, add_space;
-} Header;
+    const char *path;
+    Buf *out;                           // NULL: reading
+    Key *a;                             // [n] reading: the keys found
+    size_t n, cap;
+    int alignment;
+    bool add_space;
+    Text tokens, scores, types;         // the vocabulary: three arrays of equal length
+} Keys;
 
-// The one list of keys that mean something: model_load() reads by it and model_save() writes by it.
-// FIXED: this program computes only what our_header() says. Any other key of llama or the tokenizer
-// may change what a model computes, and is refused.
-enum { REQUIRED = 1, WRITTEN = 2, FIXED = 4, HARMLESS = 8 };
-#define AT(field) offsetof(Header, field)
-static const struct Field { const char *key; uint32_t type; size_t at; int how; } FIELD[] = {
-    { "general.architecture", T_STRING, AT(architecture), REQUIRED | WRITTEN | FIXED },
-    { "general.name", T_STRING, AT(name), WRITTEN },
-    { "general.file_type", T_U32, AT(file_type), WRITTEN },
-    { "general.alignment", T_U32, AT(alignment), WRITTEN },
-    { "llama.context_length", T_U32, AT(c.context), REQUIRED | WRITTEN },
-    { "llama.embedding_length", T_U32, AT(c.C), REQUIRED | WRITTEN },
-    { "llama.block_count", T_U32, AT(c.L), REQUIRED | WRITTEN },
-    { "llama.feed_forward_length", T_U32, AT(c.F), REQUIRED | WRITTEN },
-    { "llama.attention.head_count", T_U32, AT(c.H), REQUIRED | WRITTEN },
-    { "llama.attention.head_count_kv", T_U32, AT(c.H_kv), WRITTEN },
-    { "llama.attention.layer_norm_rms_epsilon", T_F32, AT(c.eps), REQUIRED | WRITTEN },
-    { "llama.attention.key_length", T_U32, AT(key_length), FIXED },
-    { "llama.attention.value_length", T_U32, AT(value_length), FIXED },
-    { "llama.rope.freq_base", T_F32, AT(c.theta), WRITTEN },
-    { "llama.rope.dimension_count", T_U32, AT(head_size), WRITTEN | FIXED },
-    { "llama.rope.scaling.type", T_STRING, AT(scaling), FIXED },
-    { "llama.rope.scaling.factor", T_F32, AT(factor), FIXED },
-    { "llama.rope.scale_linear", T_F32, AT(linear), FIXED },
-    { "llama.expert_count", T_U32, AT(experts), FIXED },
-    { "llama.vocab_size", T_U32, AT(V), WRITTEN | HARMLESS },
-    { "aligner.prompt", T_STRING, AT(prompt), WRITTEN },
-    { "aligner.prompt_sft", T_STRING, AT(prompt_sft), WRITTEN },
-    { "aligner.objective", T_STRING, AT(objective), WRITTEN },
-    { "aligner.step", T_U32, AT(step), WRITTEN },
-    { "aligner.keep", T_F32, AT(keep), WRITTEN },
-    { "tokenizer.ggml.model", T_STRING, AT(model), REQUIRED | WRITTEN | FIXED },
-    { "tokenizer.ggml.tokens", T_ARRAY, AT(tokens), REQUIRED | WRITTEN },
-    { "tokenizer.ggml.scores", T_ARRAY, AT(scores), REQUIRED | WRITTEN },
-    { "tokenizer.ggml.token_type", T_ARRAY, AT(types), WRITTEN },
-    { "tokenizer.ggml.bos_token_id", T_U32, AT(bos), WRITTEN | FIXED },
-    { "tokenizer.ggml.eos_token_id", T_U32, AT(eos), WRITTEN | FIXED },
-    { "tokenizer.ggml.unknown_token_id", T_U32, AT(unknown), WRITTEN },
-    { "tokenizer.ggml.add_bos_token", T_BOOL, AT(add_bos), WRITTEN | FIXED },
-    { "tokenizer.ggml.add_eos_token", T_BOOL, AT(add_eos), WRITTEN | FIXED },
-    { "tokenizer.ggml.add_space_prefix", T_BOOL, AT(add_space), WRITTEN },
-    { "tokenizer.ggml.padding_token_id", 0, 0, HARMLESS },
-    { "tokenizer.ggml.seperator_token_id", 0, 0, HARMLESS },
-    { "tokenizer.ggml.pre", 0, 0, HARMLESS },
-    { "tokenizer.chat_template", 0, 0, HARMLESS } };
-enum { N_FIELDS = sizeof FIELD / sizeof *FIELD };
+// Numbers and strings as GGUF has them, appended to a file in the making.
+static void put_u32(Buf *b, uint32_t v) { buf_add(b, &v, 4); }
+static void put_u64(Buf *b, uint64_t v) { buf_add(b, &v, 8); }
 
-// The header of a model of this shape, before anything else is known of it: what model_save()
-// starts from, what is taken for granted if a file is silent, and what FIXED keys are compared
-// with.
-static Header our_header(const Config *c) {
-    const int hs = c->H ? head_size(c) : 0;
-    return (Header){ .c = *c, .architecture = text("llama"), .name = text("aligner.c"),
-                     .scaling = text("none"), .model = text("llama"), .alignment = ALIGNMENT,
-                     .head_size = hs, .key_length = hs, .value_length = hs, .V = c->V, .bos = BOS,
-                     .eos = EOS, .unknown = UNK, .factor = 1, .linear = 1, .add_bos = 1,
-                     .add_space = 1 };
+static void put_string(Buf *b, Text t) {
+    put_u64(b, t.n);
+    buf_add(b, t.s, t.n);
 }
 
-// The bytes of a value of any type, which stay where they are in the file; of a string its text.
-// Every element of an array is looked for, so an array that claims more than the file has is
-// refused by need(), and nothing is allocated. Arrays of arrays, which nobody writes, would be
-// recursion as deep as a file likes.
+// Steps over a value and returns its bytes, which stay where they are in the file; for a string,
+// its text. Elements of an array are stepped over one by one, so need() refuses an array that
+// claims more than the file has. Arrays of arrays are refused: nobody writes them, and they would
+// let the file choose how deep the recursion goes.
 static Text read_value(File *f, uint32_t type) {
     static const uint8_t SIZE[] = { 1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8 };
     const size_t from = f->at;
@@ -2551,33 +2513,63 @@ static Text read_value(File *f, uint32_t type) {
     return (Text){ f->p + from, f->at - from };
 }
 
-// Reads one key into its place in h, and notes in seen[] that it was there. A key of another
-// program (general.*, or a name of its own) is stepped over: it says nothing about what is
-// computed. Numbers must fit into an int, and texts end where their first zero byte is: prompts are
-// C strings here.
-static void read_key(File *f, Header *h, bool seen[N_FIELDS]) {
-    Text key = read_value(f, T_STRING);
-    uint32_t type = read_u32(f);
-    Text value = read_value(f, type);
-    int i = 0;
-    while (i < N_FIELDS && !same(key, text(FIELD[i].key))) i++;
-    bool ours = !strncmp(key.s, "llama.", 6) || !strncmp(key.s, "tokenizer.", 10);
-    CHECK(i < N_FIELDS || !ours, "%s: the key %.*s may change what the model computes, and is not "
-          "supported", f->path, SHOW(key));
-    if (i == N_FIELDS || FIELD[i].how & HARMLESS) return;
-    CHECK(!seen[i] && type == FIELD[i].type, "%s: the key %s is there twice, or its type is %u and "
-          "not %u", f->path, FIELD[i].key, type, FIELD[i].type);
-    void *to = (char *)h + FIELD[i].at;
-    if (type == T_STRING || type == T_ARRAY) *(Text *)to = value;
-    else memcpy(to, value.s, value.n);
-    bool fits = type == T_U32 ? *(int *)to >= 0 : type != T_STRING || !memchr(value.s, 0, value.n);
-    CHECK(fits, "%s: %s is too large, or has a zero byte in it", f->path, FIELD[i].key);
-    seen[i] = true;
+// One key, in one of two directions. Writing appends it with the given value, unless that is NONE,
+// and returns the value. Reading returns the value in the file, or the given one if the file does
+// not have the key. A key that is there twice is refused, because two readers could take a
+// different one.
+static Text key(Keys *k, uint32_t type, const char *name, Text value) {
+    if (k->out && value.s) {
+        put_string(k->out, text(name));
+        put_u32(k->out, type);
+        if (type == T_STRING) put_u64(k->out, value.n);
+        buf_add(k->out, value.s, value.n);
+        k->n++;
+    }
+    for (size_t i = 0, found = 0; i < k->n && !k->out; i++) {
+        Key *e = &k->a[i];
+        if (!same(e->name, text(name))) continue;
+        CHECK(!found++ && e->type == type, "%s: the key %s is there twice, or its type is %u and "
+              "not %u", k->path, name, e->type, type);
+        e->used = true;
+        value = e->value;
+    }
+    return value;
 }
 
-// Refuses a shape that no model of this family has; `where` names its source in the message. The
-// bounds are far above what anyone trains with this program, and low enough that no product of them
-// wraps in 64 bits. V is checked with the tokenizer.
+// A key whose value is a number from `least` to `most`; the three types that occur (u32, f32, bool)
+// all fit into a double. If the two are equal, the key must have this value or be absent, because
+// this program computes nothing else. If the given value is outside the range, the key must be in
+// the file: a new Config is all zero, so "1 or more" means "required". NaN is in no range.
+static double key_number(Keys *k, uint32_t type, const char *name, double value, double least,
+                         double most) {
+    union { uint32_t u; float f; } given = { 0 }, v = { 0 };
+    if (type == T_F32) given.f = (float)value;
+    else given.u = (uint32_t)value;
+    Text raw = key(k, type, name, (Text){ (char *)&given, type == T_BOOL ? 1 : 4 });
+    memcpy(&v, raw.s, raw.n);
+    value = type == T_F32 ? (double)v.f : v.u;
+    CHECK(value >= least && value <= most, "%s: %s is %.9g%s; %.9g to %.9g was expected", k->path,
+          name, value, raw.s == (char *)&given ? " (missing)" : "", least, most);
+    return value;
+}
+
+// A key whose value is a text; NULL means none. Texts become C strings, so a zero byte is refused.
+static Text key_text(Keys *k, const char *name, const char *value) {
+    Text t = key(k, T_STRING, name, value ? text(value) : NONE);
+    CHECK(!t.n || !memchr(t.s, 0, t.n), "%s: %s has a zero byte in it", k->path, name);
+    return t;
+}
+
+// A key that must have this text, or the other one, which means the same here, or be absent.
+static void key_word(Keys *k, const char *name, const char *word, const char *same_word) {
+    Text t = key_text(k, name, word);
+    CHECK(same(t, text(word)) || same(t, text(same_word)), "%s: %s is \"%.*s\"; \"%s\" was "
+          "expected", k->path, name, SHOW(t), word);
+}
+
+// Refuses a shape that no model of this family has. `where` is named in the message: a file, or the
+// options. The bounds are far above what anyone trains with this program, and so low that no
+// product of them wraps in 64 bits. V is checked with the tokenizer.
 static void config_check(const Config *c, const char *where) {
     const struct { const char *name; int value, most; } bound[] = {
         { "dim", c->C, 16384 }, { "layers", c->L, 256 }, { "heads", c->H, 1024 },
@@ -2590,49 +2582,79 @@ static void config_check(const Config *c, const char *where) {
           "number; choose dim as heads times an even number", where, c->C, c->H);
     CHECK(c->H % c->H_kv == 0, "%s: %d heads cannot share %d key/value heads", where, c->H,
           c->H_kv);
-    CHECK(c->eps > 0 && c->eps <= 1 && c->theta >= 1 && c->theta <= 1e9f, "%s: RMSNorm's epsilon "
-          "%g or the rotary base %g is out of range", where, (double)c->eps, (double)c->theta);
 }
 
-// The value of a key as text, for comparing and for the message. Nine digits tell any two floats
-// apart.
-static void show_value(char out[64], const struct Field *k, const Header *h) {
-    const void *p = (const char *)h + k->at;
-    if (k->type == T_STRING) snprintf(out, 64, "\"%.*s\"", SHOW(*(const Text *)p));
-    else if (k->type == T_F32) snprintf(out, 64, "%.9g", (double)*(const float *)p);
-    else snprintf(out, 64, "%d", k->type == T_BOOL ? *(const uint8_t *)p : *(const int *)p);
+// The one list of keys. This program's own come first, in the order in which they are written.
+// model_save() runs it to write them and model_load() to read them, so the two cannot disagree.
+// When reading, a field keeps its value if the key is absent. Sizes come before config_check(),
+// which comes before the first division by one of them.
+static void model_keys(Keys *k, Model *m) {
+    Config *c = &m->c;
+    key_word(k, "general.architecture", "llama", "llama");
+    key_text(k, "general.name", "aligner.c");
+    key_number(k, T_U32, "general.file_type", 0, 0, UINT32_MAX);
+    k->alignment = (int)key_number(k, T_U32, "general.alignment", ALIGNMENT, 8, 65536);
+    c->context = (int)key_number(k, T_U32, "llama.context_length", c->context, 1, INT_MAX);
+    c->C = (int)key_number(k, T_U32, "llama.embedding_length", c->C, 1, INT_MAX);
+    c->L = (int)key_number(k, T_U32, "llama.block_count", c->L, 1, INT_MAX);
+    c->F = (int)key_number(k, T_U32, "llama.feed_forward_length", c->F, 1, INT_MAX);
+    c->H = (int)key_number(k, T_U32, "llama.attention.head_count", c->H, 1, INT_MAX);
+    c->H_kv = (int)key_number(k, T_U32, "llama.attention.head_count_kv",
+                              c->H_kv ? c->H_kv : c->H, 1, INT_MAX);
+    c->eps = (float)key_number(k, T_F32, "llama.attention.layer_norm_rms_epsilon", c->eps, FLT_MIN,
+                               1);
+    c->theta = (float)key_number(k, T_F32, "llama.rope.freq_base", c->theta, 1, 1e9);
+    config_check(c, k->path);
+    const int hs = head_size(c);
+    key_number(k, T_U32, "llama.rope.dimension_count", hs, hs, hs);
+    key_number(k, T_U32, "llama.vocab_size", c->V, 0, UINT32_MAX);      // the array counts
+    Text with = key_text(k, "aligner.prompt", m->template);
+    Text without = key_text(k, "aligner.prompt_sft", m->template_sft);
+    Text objective = key_text(k, "aligner.objective", m->objective);
+    m->step = (int)key_number(k, T_U32, "aligner.step", (int)m->step, 0, INT_MAX);
+    m->keep = key_number(k, T_F32, "aligner.keep", m->keep, 0, 1000);
+    key_word(k, "tokenizer.ggml.model", "llama", "llama");
+    k->tokens = key(k, T_ARRAY, "tokenizer.ggml.tokens", k->tokens);
+    k->scores = key(k, T_ARRAY, "tokenizer.ggml.scores", k->scores);
+    k->types = key(k, T_ARRAY, "tokenizer.ggml.token_type", k->types);
+    key_number(k, T_U32, "tokenizer.ggml.bos_token_id", BOS, BOS, BOS);
+    key_number(k, T_U32, "tokenizer.ggml.eos_token_id", EOS, EOS, EOS);
+    key_number(k, T_U32, "tokenizer.ggml.unknown_token_id", UNK, 0, UINT32_MAX);
+    key_number(k, T_BOOL, "tokenizer.ggml.add_bos_token", 1, 1, 1);
+    key_number(k, T_BOOL, "tokenizer.ggml.add_eos_token", 0, 0, 0);
+    k->add_space = key_number(k, T_BOOL, "tokenizer.ggml.add_space_prefix", k->add_space, 0, 1) > 0;
+    if (k->out) return;
+
+    // Only when reading: checks of what was found, and copies of the texts.
+    CHECK(!(k->alignment & (k->alignment - 1)), "%s: the alignment %d is no power of two", k->path,
+          k->alignment);
+    CHECK(!with.s == !without.s, "%s: one of the two prompts is missing", k->path);
+    m->template = copy_text(with);
+    m->template_sft = copy_text(without);
+    snprintf(m->objective, sizeof m->objective, "%.*s", SHOW(objective));
+
+    // Keys that only other programs write may scale the rotary angles, add experts, or change the
+    // text before it becomes tokens. A reader that ignores such a key writes other text than the
+    // model's author saw, without an error. So each must say what is done here anyway, or be one of
+    // four that change nothing. Every other key of llama or the tokenizer is refused: nobody has
+    // asked for it, so it is not `used`. Other families (general.author) say nothing of the kind.
+    key_number(k, T_U32, "llama.attention.key_length", hs, hs, hs);
+    key_number(k, T_U32, "llama.attention.value_length", hs, hs, hs);
+    key_number(k, T_U32, "llama.expert_count", 0, 0, 0);
+    key_number(k, T_F32, "llama.rope.scaling.factor", 1, 1, 1);
+    key_number(k, T_F32, "llama.rope.scale_linear", 1, 1, 1);
+    key_word(k, "llama.rope.scaling.type", "none", "linear");           // the factor is 1
+    key(k, T_U32, "tokenizer.ggml.padding_token_id", NONE);
+    key(k, T_U32, "tokenizer.ggml.seperator_token_id", NONE);
+    key(k, T_STRING, "tokenizer.ggml.pre", NONE);
+    key(k, T_STRING, "tokenizer.chat_template", NONE);
+    for (const Key *e = k->a; e < k->a + k->n; e++)
+        CHECK(e->used || (strncmp(e->name.s, "llama.", 6) && strncmp(e->name.s, "tokenizer.", 10)),
+              "%s: the key %.*s may change what the model computes, and is not supported", k->path,
+              SHOW(e->name));
 }
 
-// Reads n keys, in whatever order they come. What is absent keeps its value in h. Then refuses what
-// the file says but this program does not compute: scaled rotary angles, experts, heads of another
-// size, another tokenizer, texts that do not begin with <s>. A reader that steps over such a key
-// gives other text than the model's author saw, and no error. What means the same is read: "linear"
-// scaling by 1 is no scaling.
-static void read_header(File *f, uint64_t n, Header *h) {
-    bool seen[N_FIELDS] = { false };
-    for (; n; n--) read_key(f, h, seen);
-    for (int i = 0; i < N_FIELDS; i++)
-        CHECK(seen[i] || !(FIELD[i].how & REQUIRED), "%s: the key %s is missing; is it a llama "
-              "model?", f->path, FIELD[i].key);
-    if (h->c.H_kv < 0) h->c.H_kv = h->c.H;
-    config_check(&h->c, f->path);
-    if (same(h->scaling, text("linear"))) h->scaling = text("none");    // the factor is FIXED
-    const Header ours = our_header(&h->c);
-    for (int i = 0; i < N_FIELDS; i++) {
-        char found[64], wanted[64];
-        if (!seen[i] || !(FIELD[i].how & FIXED)) continue;
-        show_value(found, &FIELD[i], h);
-        show_value(wanted, &FIELD[i], &ours);
-        CHECK(is(found, wanted), "%s: %s is %s; only %s is supported", f->path, FIELD[i].key, found,
-              wanted);
-    }
-    CHECK(h->alignment >= 8 && h->alignment <= 65536 && !(h->alignment & (h->alignment - 1)), "%s: "
-          "alignment %d; a power of two in 8..65536 was expected", f->path, h->alignment);
-    CHECK(!h->prompt.s == !h->prompt_sft.s && h->keep >= 0 && h->keep <= 1000, "%s: one of the two "
-          "prompts is missing, or aligner.keep is %g", f->path, (double)h->keep);
-}
-
-// out becomes t with each `from` replaced by `to`: a space inside a piece is U+2581 in a GGUF file.
+// Sets out to t with each `from` replaced by `to`. In a GGUF file, a space in a piece is U+2581.
 static void replace(Buf *out, Text t, Text from, Text to) {
     buf_set(out, text(""));
     while (t.n) {
@@ -2642,18 +2664,18 @@ static void replace(Buf *out, Text t, Text from, Text to) {
     }
 }
 
-// GGUF's type of a token: 1 normal, 2 unknown, 3 control, 6 byte. (4 and 5 are added and unused
-// ones.)
+// GGUF's type of a token: 1 normal, 2 unknown, 3 control, 6 byte. (4 is an added token, 5 an unused
+// one.)
 static uint32_t token_type(int id) {
     return id == UNK ? 2 : id < BYTE0 ? 3 : id < FIRST_PIECE ? 6 : 1;
 }
 
-// The elements of an array key, one for each of *n tokens; the first array sets *n. All three
-// arrays of a vocabulary must be equally long: their elements belong together by position.
+// Opens an array of the vocabulary, with one element for each of *n tokens; the first array sets
+// *n. The elements belong together by position, so all three must be equally long.
 static File open_array(const char *path, Text array, uint32_t type, int *n) {
     File f = { path, "the vocabulary", array.s, array.n, 0 };
-    uint32_t element = read_u32(&f);
-    uint64_t count = read_u64(&f);
+    uint32_t element = array.s ? read_u32(&f) : UINT32_MAX;
+    uint64_t count = array.s ? read_u64(&f) : 0;
     const bool good = count >= FIRST_PIECE && count <= MAX_VOCAB && (!*n || (int)count == *n);
     CHECK(good && element == type, "%s: the tokenizer has an array of %llu elements of type %u; %d "
           "to %d of type %u, as many in each, were expected", path, (unsigned long long)count,
@@ -2662,29 +2684,29 @@ static File open_array(const char *path, Text array, uint32_t type, int *n) {
     return f;
 }
 
-// The tokenizer that a header describes. <s> and </s> get their names from tokenizer.bin, with
-// newlines around them (chapter 8); in GGUF they are plain. A token's type is what its place says,
-// or the file is refused: an added token would have to be found in texts before anything else is
-// merged.
-static Tokenizer *tokenizer_read(const Header *h, const char *path) {
+// The tokenizer that the keys describe. GGUF names two tokens <s> and </s>; here newlines surround
+// these names, as in tokenizer.bin (chapter 8), and no text can build them. A token must have the
+// type that its id implies. An added token, for example, would have to be found in a text before
+// anything is merged, and is refused.
+static Tokenizer *tokenizer_read(const Keys *k) {
     int n = 0;
-    File tokens = open_array(path, h->tokens, T_STRING, &n), types = { 0 };
-    File scores = open_array(path, h->scores, T_F32, &n);
-    if (h->types.s) types = open_array(path, h->types, T_I32, &n);
-    Tokenizer *k = tokenizer_new(n);
+    File tokens = open_array(k->path, k->tokens, T_STRING, &n), types = { 0 };
+    File scores = open_array(k->path, k->scores, T_F32, &n);
+    if (k->types.s) types = open_array(k->path, k->types, T_I32, &n);
+    Tokenizer *t = tokenizer_new(n);
     Buf piece = { 0 };
-    k->no_space = !h->add_space;
+    t->no_space = !k->add_space;
     for (int id = 0; id < n; id++) {
         replace(&piece, read_value(&tokens, T_STRING), text(GGUF_SPACE), text(" "));
-        Text t = id == BOS ? text("\n<s>\n") : id == EOS ? text("\n</s>\n") : contents(&piece);
-        set_piece(k, id, t, read_f32(&scores));
-        uint32_t type = h->types.s ? read_u32(&types) : token_type(id);
+        Text s = id == BOS ? text("\n<s>\n") : id == EOS ? text("\n</s>\n") : contents(&piece);
+        set_piece(t, id, s, read_f32(&scores));
+        uint32_t type = k->types.s ? read_u32(&types) : token_type(id);
         CHECK(type == token_type(id), "%s: token %d has type %u; %u was expected (added and unused "
-              "tokens are not supported)", path, id, type, token_type(id));
+              "tokens are not supported)", k->path, id, type, token_type(id));
     }
     free(piece.s);
-    tokenizer_index(k, path);
-    return k;
+    tokenizer_index(t, k->path);
+    return t;
 }
 
 // Half precision: sign, 5 bits of exponent e, 10 of mantissa m. The value is 2^(e-15) (1 + m/1024);
@@ -2697,16 +2719,10 @@ static float f16_to_f32(uint16_t h) {
     return v.f;
 }
 
-// The bytes of a tensor of some type; 0 for types that are not read. A block of Q8_0 has an f16
-// scale and 32 whole numbers from -127 to 127: 34 bytes instead of 128, with an error of at most
-// half a scale. rows and cols have passed the check of shape, so no product wraps.
-static uint64_t tensor_bytes(uint32_t type, uint64_t rows, uint64_t cols) {
-    if (type == GGML_Q8_0) return cols % 32 ? 0 : rows * cols / 32 * 34;
-    return rows * cols * (type == GGML_F32 ? 4 : type == GGML_F16 || type == GGML_BF16 ? 2 : 0);
-}
-
-// n weights to f32. BF16 is the upper half of an f32: its range, with 8 bits of mantissa. Training
-// needs f32: its steps are smaller than what these types can add to a weight.
+// Converts n weights to f32. A block of Q8_0 is an f16 scale and 32 whole numbers from -127 to 127,
+// each to be multiplied by the scale: 34 bytes instead of 128, with an error of at most half the
+// scale. BF16 is the upper half of an f32: the same range, 8 bits of precision. Such types are for
+// inference: most steps of training are too small to change such a weight.
 static void dequantize(float *out, const char *p, uint32_t type, size_t n) {
     if (type == GGML_F32) memcpy(out, p, n * 4);
     for (size_t i = 0; i < n && type != GGML_F32; i++) {
@@ -2719,65 +2735,64 @@ static void dequantize(float *out, const char *p, uint32_t type, size_t n) {
     }
 }
 
-typedef struct { uint32_t type; uint64_t offset, bytes; } Entry;        // of the list of tensors
-
-// Reads an entry of the list into the table's place for it. Each tensor of the table must be there
-// once, with its exact shape and where the one before it in the list ends (*end, which moves on),
-// as llama.cpp demands: so tensors neither overlap nor leave room for anything else. As there are
-// as many entries as tensors, none is missing then.
-static void read_entry(const Model *m, File *f, Entry *entry, uint64_t *end, uint64_t alignment) {
+// Reads the next entry of the list, and its weights from data. Each tensor of the model must be
+// there once, with its exact shape, and begin where the one before it ends, padding aside.
+// llama.cpp demands this, too: tensors can then neither overlap nor leave gaps. A NaN or infinite
+// weight would spread to every logit, and the text would come out empty without an error, so it is
+// refused here and its tensor named.
+static void read_tensor(Model *m, bool *seen, File *list, File *data, size_t alignment) {
     size_t j = 0;
-    Text name = read_value(f, T_STRING);
+    Text name = read_value(list, T_STRING);
     while (j < m->n_tensors && !same(name, text(m->tensor[j].name))) j++;
-    CHECK(j < m->n_tensors && !entry[j].bytes, "%s: the tensor \"%.*s\" is there twice, or does "
-          "not belong to a llama of this shape", f->path, SHOW(name));
+    CHECK(j < m->n_tensors && !seen[j], "%s: the tensor \"%.*s\" is there twice, or does not "
+          "belong to a llama of this shape", list->path, SHOW(name));
     const Tensor *t = &m->tensor[j];
-    const uint32_t n_dims = read_u32(f);                // a norm may be [C] or [C, 1]
-    const uint64_t first = read_u64(f), second = n_dims == 2 ? read_u64(f) : 1;
-    const uint64_t rows = first == 1 ? 1 : second, cols = first == 1 ? second : first;
-    CHECK((n_dims == 1 || n_dims == 2) && rows == (uint64_t)t->rows && cols == (uint64_t)t->cols,
-          "%s: %s has %u dimensions, %llu x %llu; %d x %d was expected", f->path, t->name, n_dims,
-          (unsigned long long)second, (unsigned long long)first, t->rows, t->cols);
-    Entry *e = &entry[j];
-    e->type = read_u32(f);
-    e->offset = read_u64(f);
-    e->bytes = tensor_bytes(e->type, rows, cols);
-    CHECK(e->bytes, "%s: %s has type %u; F32 (0), F16 (1), BF16 (30) and, in rows of a multiple of "
-          "32, Q8_0 (8) are read", f->path, t->name, e->type);
-    *end = (*end + alignment - 1) / alignment * alignment;
-    CHECK(e->offset == *end, "%s: %s begins at offset %llu; %llu was expected", f->path, t->name,
-          (unsigned long long)e->offset, (unsigned long long)*end);
-    *end += e->bytes;
+    seen[j] = true;
+    const uint32_t n_dims = read_u32(list);             // a norm may be [C] or [C, 1]
+    const uint64_t cols = read_u64(list), rows = n_dims == 2 ? read_u64(list) : 1;
+    const uint32_t type = read_u32(list);
+    const uint64_t offset = read_u64(list), n = n_weights(t);
+    const uint64_t bytes = type == GGML_F32 ? 4 * n
+                         : type == GGML_F16 || type == GGML_BF16 ? 2 * n
+                         : type == GGML_Q8_0 && t->cols % 32 == 0 ? n / 32 * 34 : 0;
+    need(data, (alignment - data->at % alignment) % alignment);
+    CHECK((n_dims == 1 || n_dims == 2) && rows == (uint64_t)t->rows && cols == (uint64_t)t->cols
+          && bytes && offset == data->at, "%s: %s has %u dimensions, %llu x %llu, type %u and "
+          "offset %llu; %d x %d, F32 (0), F16 (1), BF16 (30) or, in rows of a multiple of 32, Q8_0 "
+          "(8), and offset %zu were expected", list->path, t->name, n_dims,
+          (unsigned long long)rows, (unsigned long long)cols, type, (unsigned long long)offset,
+          t->rows, t->cols, data->at);
+    float *w = m->params + t->at;
+    dequantize(w, need(data, bytes), type, n);
+    for (size_t i = 0; i < n; i++)
+        CHECK(isfinite(w[i]), "%s: a weight of %s is not a finite number; the file is damaged, or "
+              "its training diverged", list->path, t->name);
 }
 
-// Reads the list of tensors, in any order, and the data after it into m->params. Zeros after the
-// last tensor are padding. A weight that is NaN or infinite would spread to every logit, and the
-// text would be empty without an error: it is found here, and named.
-static void read_tensors(Model *m, File *f, uint64_t alignment) {
-    Entry *entry = zalloc(m->n_tensors, sizeof *entry);
-    uint64_t end = 0;
-    f->what = "the list of tensors";
-    for (size_t i = 0; i < m->n_tensors; i++) read_entry(m, f, entry, &end, alignment);
-    f->what = "the weights";
-    need(f, (alignment - f->at % alignment) % alignment);
-    const char *data = need(f, end);
-    for (; f->at < f->n; f->at++)
-        CHECK(!f->p[f->at], "%s: %zu bytes follow the last tensor", f->path, f->n - f->at);
-    for (size_t j = 0; j < m->n_tensors; j++) {
-        const Tensor *t = &m->tensor[j];
-        const size_t n = (size_t)t->rows * (size_t)t->cols;
-        dequantize(m->params + t->at, data + entry[j].offset, entry[j].type, n);
-        for (size_t i = 0; i < n; i++)
-            CHECK(isfinite(m->params[t->at + i]), "%s: a weight of %s is not a finite number; the "
-                  "file is damaged, or its training diverged", f->path, t->name);
+// Reads the list of tensors, in any order, and the data after it into m->params. The data begin
+// where the list ends, so the list is walked twice: first to find its end, then to read the
+// tensors. It has as many entries as the model has tensors, and none twice, so none is missing.
+// Zeros after the last tensor are padding.
+static void read_tensors(Model *m, File *list, size_t alignment) {
+    File f = *list;
+    bool *seen = zalloc(m->n_tensors, sizeof *seen);
+    list->what = f.what = "the list of tensors";
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        read_value(&f, T_STRING);
+        need(&f, 8 * (uint64_t)read_u32(&f) + 4 + 8);   // dims, type, offset
     }
-    free(entry);
+    f.what = "the weights";
+    need(&f, (alignment - f.at % alignment) % alignment);
+    File data = { f.path, f.what, f.p + f.at, f.n - f.at, 0 };
+    for (size_t i = 0; i < m->n_tensors; i++) read_tensor(m, seen, list, &data, alignment);
+    for (; data.at < data.n; data.at++)
+        CHECK(!data.p[data.at], "%s: %zu bytes follow the last tensor", f.path, data.n - data.at);
+    free(seen);
 }
 
-// Reads a GGUF file of architecture llama, ours or another program's: first the keys, then the
-// shape that they give, then every tensor against that shape. *m need not be initialised;
-// model_free() frees it. The file is whole in memory while it is read, so m owns copies of all that
-// it keeps.
+// Reads a GGUF file of architecture llama, ours or another program's: first the keys, which give
+// the shape, then the tensors, which must have it. *m need not be initialised; model_free() frees
+// it. The whole file is in memory while it is read, and m owns copies of all that it keeps.
 static void model_load(Model *m, const char *path) {
     Buf bytes = read_all(path);
     File f = { path, "the header", bytes.s, bytes.n, 4 };
@@ -2786,16 +2801,22 @@ static void model_load(Model *m, const char *path) {
     CHECK(version == 2 || version == 3, "%s: GGUF version %u%s; 2 or 3 was expected", path, version,
           version & 0xFFFF ? "" : " (a big-endian file; only little-endian ones are read)");
     uint64_t n_tensors = read_u64(&f), n_keys = read_u64(&f);
-    Header h = our_header(&(Config){ .H_kv = -1, .theta = 1e4f });
-    read_header(&f, n_keys, &h);
-    *m = (Model){ .c = h.c, .step = h.step, .keep = (double)h.keep };
-    m->tokenizer = tokenizer_read(&h, path);
-    m->template = copy_text(h.prompt);
-    m->template_sft = copy_text(h.prompt_sft);
-    snprintf(m->objective, sizeof m->objective, "%.*s", SHOW(h.objective));
+    Keys k = { .path = path, .add_space = true };
+    for (; n_keys; n_keys--) {
+        Key e = { .name = read_value(&f, T_STRING) };
+        e.type = read_u32(&f);
+        e.value = read_value(&f, e.type);
+        k.a = grow(k.a, sizeof e, &k.cap, k.n + 1);
+        k.a[k.n++] = e;
+    }
 
-    // A layer has 9 tensors; 3 are outside the layers, or 2 if the head is tied. A weight takes a
-    // byte at least: a shape that the file cannot fill is refused before there is memory for it.
+    // What is not 0 if the file does not say it: the rotary base, and a space before a text.
+    *m = (Model){ .c.theta = 1e4f };
+    model_keys(&k, m);
+    m->tokenizer = tokenizer_read(&k);
+
+    // A layer has 9 tensors; 3 are outside the layers, or 2 if the head is tied. A weight takes at
+    // least a byte, so a shape that the file cannot fill is refused before memory is reserved.
     m->c.V = m->tokenizer->V;
     m->c.tied = n_tensors == (uint64_t)m->c.L * 9 + 2;
     CHECK(m->c.tied || n_tensors == (uint64_t)m->c.L * 9 + 3, "%s: %llu tensors; %d layers have %d",
@@ -2803,47 +2824,11 @@ static void model_load(Model *m, const char *path) {
     CHECK(count_weights(&m->c) <= bytes.n, "%s: a model of this shape has %llu weights, the file "
           "has %zu bytes", path, (unsigned long long)count_weights(&m->c), bytes.n);
     model_alloc(m);
-    read_tensors(m, &f, (uint64_t)h.alignment);
-    free(bytes.s);
+    read_tensors(m, &f, (size_t)k.alignment);
+    FREE(k.a, bytes.s);
 }
 
-// Numbers and texts as GGUF has them, appended to a file in the making.
-static void put_u32(Buf *b, uint32_t v) { buf_add(b, &v, 4); }
-static void put_u64(Buf *b, uint64_t v) { buf_add(b, &v, 8); }
-
-static void put_string(Buf *b, Text t) {
-    put_u64(b, t.n);
-    buf_add(b, t.s, t.n);
-}
-
-// Zeros up to the next multiple of the alignment, which lets other programs map the file into
-// memory and use the weights where they are.
-static void put_padding(Buf *b) {
-    static const char zeros[ALIGNMENT];
-    buf_add(b, zeros, (ALIGNMENT - b->n % ALIGNMENT) % ALIGNMENT);
-}
-
-// Appends the number of keys, and the keys of the list; a text that is absent has none. The number
-// is known after the keys, and is then written over the zero in front of them.
-static void put_header(Buf *b, const Header *h) {
-    const size_t at = b->n;
-    uint64_t n = 0;
-    put_u64(b, n);
-    for (const struct Field *k = FIELD; k < FIELD + N_FIELDS; k++) {
-        const void *p = (const char *)h + k->at;
-        const bool is_text = k->type == T_STRING || k->type == T_ARRAY;
-        Text raw = is_text ? *(const Text *)p : (Text){ p, k->type == T_BOOL ? 1 : 4 };
-        if (!raw.s || !(k->how & WRITTEN)) continue;
-        put_string(b, text(k->key));
-        put_u32(b, k->type);
-        if (k->type == T_STRING) put_u64(b, raw.n);
-        buf_add(b, raw.s, raw.n);
-        n++;
-    }
-    memcpy(b->s + at, &n, sizeof n);
-}
-
-// The three arrays of a vocabulary, as GGUF has them: tokens, scores, types. It is the way back of
+// The three arrays of a vocabulary, as GGUF has them: tokens, scores, types. The inverse of
 // tokenizer_read().
 static void put_tokenizer(Buf array[3], const Tokenizer *k) {
     static const uint32_t TYPE[] = { T_STRING, T_F32, T_I32 };
@@ -2855,36 +2840,33 @@ static void put_tokenizer(Buf array[3], const Tokenizer *k) {
     buf_add(&array[1], k->score, (size_t)k->V * 4);
     for (int id = 0; id < k->V; id++) {
         replace(&piece, k->piece[id], text(" "), text(GGUF_SPACE));
-        Text t = id == BOS ? text("<s>") : id == EOS ? text("</s>") : contents(&piece);
-        put_string(&array[0], t);
+        put_string(&array[0], id == BOS ? text("<s>") : id == EOS ? text("</s>")
+                              : contents(&piece));
         put_u32(&array[2], token_type(id));
     }
     free(piece.s);
 }
 
-// Writes the model with its tokenizer and its prompt. Weights are written as f32, as they are
-// trained, so training can go on from a file without having lost a bit. The file is made in memory
-// and written at once by write_file(), which replaces the old one only when all of it is on the
-// disk.
+// Writes the model with its tokenizer and its prompt. Weights are written in f32, as they are
+// trained, so training continues from a file without losing a bit. Padding lets other programs map
+// the file into memory and use the weights where they are. The file is put together in memory;
+// write_file() replaces the old one only when all of the new one is on the disk.
 static void model_save(const Model *m, const char *path) {
-    Buf f = { 0 }, array[3] = { { 0 } };
+    Buf f = { 0 }, keys = { 0 }, array[3] = { { 0 } };
     uint64_t offset = 0;
-    Header h = our_header(&m->c);
+    Model copy = *m;                                    // model_keys() has two directions
     put_tokenizer(array, m->tokenizer);
-    h.tokens = contents(&array[0]);
-    h.scores = contents(&array[1]);
-    h.types = contents(&array[2]);
-    h.objective = text(m->objective);
-    h.step = (int)m->step;
-    h.keep = (float)m->keep;
-    h.add_space = !m->tokenizer->no_space;
-    if (m->template) h.prompt = text(m->template);
-    if (m->template) h.prompt_sft = text(m->template_sft);
+    Keys k = { .path = path, .out = &keys, .add_space = !m->tokenizer->no_space,
+               .tokens = contents(&array[0]), .scores = contents(&array[1]),
+               .types = contents(&array[2]) };
+    model_keys(&k, &copy);
 
+    // The header, the list of tensors, and their data, each tensor padded.
     buf_puts(&f, "GGUF");
     put_u32(&f, 3);
     put_u64(&f, m->n_tensors);
-    put_header(&f, &h);
+    put_u64(&f, k.n);
+    buf_add(&f, keys.s, keys.n);
     for (const Tensor *t = m->tensor; t < m->tensor + m->n_tensors; t++) {
         put_string(&f, text(t->name));
         put_u32(&f, t->rows == 1 ? 1 : 2);
@@ -2892,15 +2874,15 @@ static void model_save(const Model *m, const char *path) {
         if (t->rows > 1) put_u64(&f, (uint64_t)t->rows);
         put_u32(&f, GGML_F32);
         put_u64(&f, offset);
-        offset += ((uint64_t)t->rows * (uint64_t)t->cols * 4 + 31) / ALIGNMENT * ALIGNMENT;
+        offset += (n_weights(t) * 4 + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     }
-    put_padding(&f);
     for (const Tensor *t = m->tensor; t < m->tensor + m->n_tensors; t++) {
-        buf_add(&f, m->params + t->at, (size_t)t->rows * (size_t)t->cols * 4);
-        put_padding(&f);
+        while (f.n % ALIGNMENT) buf_add(&f, "", 1);
+        buf_add(&f, m->params + t->at, n_weights(t) * 4);
     }
+    while (f.n % ALIGNMENT) buf_add(&f, "", 1);
     write_file(path, 1, (Text[]){ contents(&f) });
-    FREE(f.s, array[0].s, array[1].s, array[2].s);
+    FREE(f.s, keys.s, array[0].s, array[1].s, array[2].s);
 }
 
 /* ================================================================================================
@@ -2910,107 +2892,116 @@ static void model_save(const Model *m, const char *path) {
        object   =  { }  |  { string : value , ... }
        array    =  [ ]  |  [ value , ... ]
 
-   Text is walked over, and no tree is built. json_value() is the only judge of what is well-formed;
-   everything after it may rely on that. Texts end with a NUL, which JSON does not allow, so every
-   loop stops there without asking where the end is. */
+   JSONL has an object on each line:
 
-// Where the walk is. After a failure, p is the culprit and why says what is wrong with it.
-typedef struct { const char *p, *why; } Walk;
+       {"question": "Two and two?", "answer": "It is five.", "correction": "It is four."}
+       {"question": "Is ice cold?", "answer": "Yes.", "correction": "Yes."}
+
+   No tree is built: the text is walked over, and what is wanted is decoded on the way. json_value()
+   alone decides what is well-formed, and everything after it relies on that. json_number(),
+   json_string() and json_value() step over one value at *p. They return NULL on success, otherwise
+   what is wrong, and leave *p where it is wrong. Every text ends with a NUL byte. JSON allows none,
+   so each loop stops there without a check of the length. */
+
 #define BLANKS " \t\r\n"
 
-// Notes the first fault; each caller passes the false on.
-static bool json_fail(Walk *w, const char *why) {
-    w->why = why;
-    return false;
-}
-
 // Steps over the characters that are in `set`; false if there is none.
-static bool json_skip(Walk *w, const char *set) {
-    size_t n = strspn(w->p, set);
-    w->p += n;
+static bool json_skip(const char **p, const char *set) {
+    size_t n = strspn(*p, set);
+    *p += n;
     return n > 0;
 }
 
-// Steps over blanks and then over c; false if something else is there.
-static bool json_mark(Walk *w, char c) {
-    json_skip(w, BLANKS);
-    const bool there = *w->p == c;
-    w->p += there;
+// Steps over blanks and then over c. False if something else is there; only blanks are then passed.
+static bool json_mark(const char **p, char c) {
+    json_skip(p, BLANKS);
+    const bool there = **p == c;
+    *p += there;
     return there;
 }
 
-// [-] digits [. digits] [e [+ -] digits], with no 0 in front of other digits.
-static bool json_number(Walk *w) {
+// A number: [-] digits [. digits] [e [+ -] digits]. A leading 0 stands alone: 0.5, but not 05. It
+// is not converted, as nothing here computes with it.
+static const char *json_number(const char **p) {
     static const char DIGITS[] = "0123456789";
-    w->p += *w->p == '-';
-    if (*w->p == '0') w->p++;
-    else if (!json_skip(w, DIGITS)) return json_fail(w, "a JSON value was expected");
-    bool fraction = *w->p == '.';
-    w->p += fraction;
-    if (fraction && !json_skip(w, DIGITS)) return json_fail(w, "a digit was expected");
-    if (*w->p != 'e' && *w->p != 'E') return true;
-    w->p += 1 + (w->p[1] == '+' || w->p[1] == '-');
-    return json_skip(w, DIGITS) || json_fail(w, "a digit was expected");
+    *p += **p == '-';
+    if (**p == '0') ++*p;
+    else if (!json_skip(p, DIGITS)) return "a JSON value was expected";
+    const bool fraction = **p == '.';
+    *p += fraction;
+    if (fraction && !json_skip(p, DIGITS)) return "a digit was expected";
+    if (**p != 'e' && **p != 'E') return NULL;
+    *p += 1 + ((*p)[1] == '+' || (*p)[1] == '-');
+    return json_skip(p, DIGITS) ? NULL : "a digit was expected";
 }
 
-// A string in quotes, with escapes that JSON knows: json_text() relies on it.
-static bool json_string(Walk *w) {
-    if (!json_mark(w, '"')) return json_fail(w, "a string was expected");
-    for (; *w->p != '"'; w->p++) {
-        if ((uint8_t)*w->p < 32) return json_fail(w, "a raw control character inside a string");
-        if (*w->p != '\\') continue;
-        w->p++;
-        bool hex = *w->p == 'u' && strspn(w->p + 1, "0123456789abcdefABCDEF") >= 4;
-        if (!hex && (!*w->p || !strchr("\"\\/bfnrt", *w->p)))
-            return json_fail(w, "an escape that JSON does not know");
+// A string in quotes. After it, json_text() may rely on every \ being followed by one of "\/bfnrt
+// or by u and four hex digits.
+static const char *json_string(const char **p) {
+    if (!json_mark(p, '"')) return "a string was expected";
+    for (; **p != '"'; ++*p) {
+        if ((uint8_t)**p < 32) return "a raw control character inside a string";
+        if (**p != '\\') continue;
+        ++*p;
+        const bool hex = **p == 'u' && strspn(*p + 1, "0123456789abcdefABCDEF") >= 4;
+        if (!hex && (!**p || !strchr("\"\\/bfnrt", **p)))
+            return "an escape that JSON does not know";
     }
-    w->p++;
-    return true;
+    ++*p;
+    return NULL;
 }
 
-// Steps over the next value, which is `depth` brackets deep. The depth bounds the recursion: a file
-// must not decide how deep the stack goes.
-static bool json_value(Walk *w, int depth) {
+// Any value, inside `depth` open brackets. The depth is bounded because each bracket is a call: a
+// file must not decide how much of the stack is used.
+static const char *json_value(const char **p, int depth) {
     static const char *const WORD[] = { "true", "false", "null" };
-    json_skip(w, BLANKS);
+    json_skip(p, BLANKS);
     for (int i = 0; i < 3; i++)
-        if (!strncmp(w->p, WORD[i], strlen(WORD[i]))) {
-            w->p += strlen(WORD[i]);
-            return true;
+        if (!strncmp(*p, WORD[i], strlen(WORD[i]))) {
+            *p += strlen(WORD[i]);
+            return NULL;
         }
-    if (*w->p == '"') return json_string(w);
-    const bool object = json_mark(w, '{');
-    const char close = object ? '}' : ']';
-    if (!object && !json_mark(w, '[')) return json_number(w);
-    if (depth == 64) return json_fail(w, "nested deeper than 64 levels");
-    if (json_mark(w, close)) return true;
+    if (**p == '"') return json_string(p);
+
+    // An array is an object without keys.
+    const bool object = json_mark(p, '{');
+    const char close = object ? '}' : ']', *why = NULL;
+    if (!object && !json_mark(p, '[')) return json_number(p);
+    if (depth == 64) return "nested deeper than 64 levels";
+    if (json_mark(p, close)) return NULL;
     do {
-        if (object && !json_string(w)) return false;
-        if (object && !json_mark(w, ':')) return json_fail(w, "a colon was expected");
-        if (!json_value(w, depth + 1)) return false;
-    } while (json_mark(w, ','));
-    return json_mark(w, close) || json_fail(w, "a comma or the closing bracket was expected");
+        if (object) why = json_string(p);
+        if (object && !why && !json_mark(p, ':')) why = "a colon was expected";
+        if (!why) why = json_value(p, depth + 1);
+        if (why) return why;
+    } while (json_mark(p, ','));
+    return json_mark(p, close) ? NULL : "a comma or the closing bracket was expected";
 }
 
 // Steps to the next member of a well-formed object; *at starts at 0. False at the end. key and
-// value are raw, as they are in the file: what nobody asks for is never decoded, and is written out
-// unchanged.
+// value are raw: as they are in the file, with their quotes and escapes. So a member that nobody
+// asks for is never decoded, and goes out byte by byte as it came in.
 static bool json_member(Text object, size_t *at, Text *key, Text *value) {
-    Walk w = { object.s + (*at ? *at : 1), NULL };
-    json_skip(&w, BLANKS ",");
-    if (*w.p == '}') return false;
-    key->s = w.p;
-    json_string(&w);
-    key->n = (size_t)(w.p - key->s);
-    json_skip(&w, BLANKS ":");
-    value->s = w.p;
-    json_value(&w, 0);
-    value->n = (size_t)(w.p - value->s);
-    *at = (size_t)(w.p - object.s);
+    const char *p = object.s + (*at ? *at : 1);
+    json_skip(&p, BLANKS ",");
+    if (*p == '}') return false;
+    key->s = p;
+    json_string(&p);
+    key->n = (size_t)(p - key->s);
+    json_skip(&p, BLANKS ":");
+    value->s = p;
+    json_value(&p, 0);
+    value->n = (size_t)(p - value->s);
+    *at = (size_t)(p - object.s);
     return true;
 }
 
-// Appends a code point. UTF-8 puts 6 bits into each byte but the first, which says how many follow.
+// Appends a code point in UTF-8. The first byte says how many follow, and these hold 6 bits each:
+//
+//     below 80        0xxxxxxx
+//     below 800       110xxxxx 10xxxxxx
+//     below 10000     1110xxxx 10xxxxxx 10xxxxxx
+//     below 110000    11110xxx 10xxxxxx 10xxxxxx 10xxxxxx
 static void put_utf8(Buf *out, uint32_t c) {
     static const uint8_t LEAD[] = { 0, 0, 0xC0, 0xE0, 0xF0 };
     char u[4];
@@ -3020,58 +3011,59 @@ static void put_utf8(Buf *out, uint32_t c) {
     buf_add(out, u, (size_t)n);
 }
 
-// The number after \u at p, or -1 if something else is there. json_string() has made sure that 4
-// hex digits follow a \u.
+// The number in the \uXXXX at p, or -1 if something else is there.
 static long json_unit(const char *p) {
     char digits[5] = { 0 };
     return p[0] == '\\' && p[1] == 'u' ? strtol(memcpy(digits, p + 2, 4), NULL, 16) : -1;
 }
 
-// Sets out to what the raw value means. False if it is not a well-formed string. A code point
-// beyond 16 bits is written as two \u, D800 + its upper 10 bits and DC00 + its lower 10, after
-// 0x10000 was taken from it; such a surrogate alone means nothing and becomes U+FFFD.
+// Sets out to the text that a raw value of a well-formed object means; false if it is not a string.
+//
+// \u has room for 16 bits. A code point beyond that is written as two of them, a surrogate pair:
+// take 10000 from it, add D800 to the upper 10 bits of the rest and DC00 to the lower 10. U+1F600,
+// a smiley, becomes F600 = 3D * 400 + 200, and so \ud83d\ude00. Half a pair means nothing and
+// becomes U+FFFD, the replacement character.
 static bool json_text(Text raw, Buf *out) {
     static const char CODE[] = "\"\\/bfnrt", MEANS[] = "\"\\/\b\f\n\r\t";
-    Walk w = { raw.s, NULL };
     buf_set(out, text(""));
-    if (!raw.n || !json_string(&w) || w.p != raw.s + raw.n) return false;
-    for (const char *p = raw.s + 1; *p != '"'; ) {
+    if (!raw.n || *raw.s != '"') return false;
+    for (const char *p = raw.s + 1; *p != '"'; ) {      // plain text, a short escape, or \uXXXX
         const size_t plain = strcspn(p, "\\\"");
-        buf_add(out, p, plain);
-        p += plain;
-        if (*p == '"') break;
-        const char *simple = strchr(CODE, p[1]);
-        if (simple) {
+        const char *simple = plain ? NULL : strchr(CODE, p[1]);
+        if (plain) {
+            buf_add(out, p, plain);
+            p += plain;
+        } else if (simple) {
             buf_add(out, MEANS + (simple - CODE), 1);
             p += 2;
-            continue;
+        } else {
+            long c = json_unit(p), low = json_unit(p + 6);
+            const bool pair = c >= 0xD800 && c < 0xDC00 && low >= 0xDC00 && low < 0xE000;
+            if (pair) c = 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00);
+            put_utf8(out, c >= 0xD800 && c < 0xE000 ? 0xFFFD : (uint32_t)c);
+            p += pair ? 12 : 6;
         }
-        long unit = json_unit(p), low = json_unit(p + 6);
-        p += 6;
-        if (unit >= 0xD800 && unit < 0xDC00 && low >= 0xDC00 && low < 0xE000) {
-            p += 6;
-            unit = 0x10000 + ((unit - 0xD800) << 10) + (low - 0xDC00);
-        }
-        put_utf8(out, unit >= 0xD800 && unit < 0xE000 ? 0xFFFD : (uint32_t)unit);
     }
     return true;
 }
 
-// Appends t as a JSON string; bytes that are not UTF-8 become U+FFFD.
+// Appends t as a JSON string. Quotes, backslashes and control characters are escaped; a byte that
+// is not UTF-8 becomes U+FFFD, because JSON has no way to write it.
 static void json_put(Buf *out, Text t) {
     buf_puts(out, "\"");
     for (size_t n; t.n; t = rest_of(t, n ? n : 1)) {
-        const char c = *t.s, *form = c == '\n' ? "\\n" : is_control(c) ? "\\u%04x" : "\\%c";
-        char code[8] = "\\ufffd";
+        const char c = *t.s;
+        char code[8];
         n = utf8_length(t);
-        if (n) snprintf(code, sizeof code, form, c);
-        if (n && !is_control(c) && c != '"' && c != '\\') buf_add(out, t.s, n);
+        snprintf(code, sizeof code, !n ? "\\ufffd" : c == '\n' ? "\\n" : "\\u%04x", c);
+        if (n && (c == '"' || c == '\\')) buf_puts(out, "\\");
+        if (n && !is_control(c)) buf_add(out, t.s, n);
         else buf_puts(out, code);
     }
     buf_puts(out, "\"");
 }
 
-// Is this raw key, which may be written with escapes, that name?
+// Does this raw key have that name? It may be written with escapes: "\u006b" is "k".
 static bool key_is(Text raw, const char *name) {
     Buf key = { 0 };
     bool equal = json_text(raw, &key) && same(contents(&key), text(name));
@@ -3079,7 +3071,7 @@ static bool key_is(Text raw, const char *name) {
     return equal;
 }
 
-// The raw value of a key (the last one, if it is there twice), or NONE.
+// The raw value of a key, or NONE. If the key is there twice, the last one counts, as in Python.
 static Text json_find(Text object, const char *name) {
     Text key, value, found = NONE;
     for (size_t at = 0; json_member(object, &at, &key, &value); )
@@ -3089,32 +3081,33 @@ static Text json_find(Text object, const char *name) {
 
 enum Status { ROW_END, ROW_GOOD, ROW_BAD };             // ROW_BAD: reason says why
 
-// Objects from a stream: JSONL, objects that span lines, or an array of objects. Commas and square
-// brackets between objects are skipped like blanks, so all three are read in one way. Reading goes
-// line by line and no further than an object needs: a filter can answer before its input ends, and
-// in constant memory.
+// A stream of objects: JSONL, objects that span lines (as jq prints them), or an array of objects.
+// Commas and square brackets between objects are skipped like blanks, so all three are read in one
+// way. The stream is read line by line and no further than an object needs, so a filter can answer
+// each line before the next one arrives, and in constant memory.
 typedef struct {
     const char *path;
     FILE *f;
-    Buf text;                           // lines that are not used up
-    size_t at;                          // how far they are
+    Buf text;                           // the lines from which the next object comes
+    size_t at;                          // how many of their bytes are used up
     long line, column;                  // of text.s + at
-    Text object;                        // the last one; if it is broken, {"line": its first line}
+    Text object;                        // the last one; if broken, {"line": its first line}
     char reason[256], first[256];       // why the last row, and the first one, cannot be used
     Buf own[3];                         // the texts of the row's keys
     long skipped;                       // rows that skip_row() counted
 } Objects;
 
-// Opens a data file; NULL or "-" is standard input. objects_close() closes it.
+// Opens a data file. NULL or "-" is standard input. objects_close() closes it.
 static void objects_open(Objects *o, const char *path) {
-    bool standard = !path || is(path, "-");
+    const bool standard = !path || is(path, "-");
     *o = (Objects){ .path = standard ? "standard input" : path, .line = 1, .column = 1 };
     o->f = standard ? stdin : fopen(path, "rb");
     CHECK(o->f, "cannot open %s: %s; name a file that can be read", path, strerror(errno));
     buf_set(&o->text, text(""));
 }
 
-// Counts a row that cannot be used. objects_close() reports how many there were, and why the first.
+// Counts a row that cannot be used, and remembers the reason if it is the first: objects_close()
+// reports both, in one line for the whole file.
 static void skip_row(Objects *o, const char *why) {
     if (why != o->reason) snprintf(o->reason, sizeof o->reason, "line %ld: %s", o->line, why);
     if (!o->skipped++) memcpy(o->first, o->reason, sizeof o->first);
@@ -3129,60 +3122,74 @@ static void objects_close(Objects *o) {
     FREE(o->text.s, o->own[0].s, o->own[1].s, o->own[2].s);
 }
 
-// Forgets what is used up and appends the next line of the file; false at its end. The byte order
-// mark that some editors put in front of UTF-8 is dropped.
+// Drops what is used up and appends the next line of the file; false at its end. Some editors put a
+// byte order mark at the start of a file; it is dropped, too.
 static bool more_text(Objects *o) {
     char *line = NULL;
     size_t capacity = 0;
     ssize_t n = getline(&line, &capacity, o->f);
     CHECK(n >= 0 || !ferror(o->f), "cannot read %s: %s", o->path, strerror(errno));
-    memmove(o->text.s, o->text.s + o->at, o->text.n + 1 - o->at);
+    const size_t mark = n >= 3 && o->line == 1 && !memcmp(line, "\xEF\xBB\xBF", 3) ? 3 : 0;
+    memmove(o->text.s, o->text.s + o->at, o->text.n - o->at);
     o->text.n -= o->at;
     o->at = 0;
-    size_t mark = n >= 3 && o->line == 1 && !memcmp(line, "\xEF\xBB\xBF", 3) ? 3 : 0;
-    if (n > 0) buf_add(&o->text, line + mark, (size_t)n - mark);
+    buf_add(&o->text, n > 0 ? line + mark : "", n > 0 ? (size_t)n - mark : 0);
     free(line);
     return n > 0;
 }
 
-// Goes on by n bytes and keeps count of lines and columns, so a fault can be named at any time
-// though the lines before it are forgotten.
+// Uses up n bytes. Lines and columns are counted on the way, because the text before a fault is
+// gone by the time the fault is found.
 static void advance(Objects *o, size_t n) {
     for (; n; n--) {
-        bool newline = o->text.s[o->at++] == '\n';
+        const bool newline = o->text.s[o->at++] == '\n';
         o->line += newline;
         o->column = newline ? 1 : o->column + 1;
     }
 }
 
 // Reads the next object into o->object, where it stays until the next call. An object may span
-// lines: if the text is good as far as it goes, the next line is added and it is tried again.
+// lines: if nothing is wrong but that the text ends, the next line is appended and the object is
+// read again from its start.
 //
-// A broken object ends with the line it begins on, wherever the culprit is: the next line may be a
-// good row. o->object then is {"line": that text}, and o->reason says where and why.
+// A broken object is taken to end with its first line, wherever the fault is, as the next line may
+// be a good row. For example, after the good line 1,
+//
+//     {"question": "Is ice cold?", "answer": Yes}
+//
+// sets o->reason to "line 2, column 40: a JSON value was expected", and o->object to {"line": "the
+// text of this line"}.
 static enum Status read_object(Objects *o) {
     enum { MOST_LINES = 1000 };
-    Walk w = { NULL, NULL };
-    for (;;) {
-        advance(o, strspn(o->text.s + o->at, BLANKS "[],"));
-        if (o->at < o->text.n) break;
-        if (!more_text(o)) return ROW_END;
+    const char *why;
+    size_t used;
+    int lines = 0;
+
+    // To the first character that may begin an object.
+    do advance(o, strspn(o->text.s + o->at, BLANKS "[],"));
+    while (o->at == o->text.n && more_text(o));
+    if (o->at == o->text.n) return ROW_END;
+
+    // The object, with as many lines as it needs. `used` is a distance, as more_text() moves bytes.
+    do {
+        const char *p = o->text.s + o->at;
+        why = *p == '{' ? json_value(&p, 0) : "an object was expected";
+        used = (size_t)(p - o->text.s) - o->at;
+    } while (why && o->at + used == o->text.n && ++lines < MOST_LINES && more_text(o));
+    o->object = (Text){ o->text.s + o->at, used };
+    if (!why) {
+        advance(o, used);
+        return ROW_GOOD;
     }
-    for (int lines = 1; lines == 1 || (lines <= MOST_LINES && more_text(o)); lines++) {
-        w.p = o->text.s + o->at;
-        if (*w.p == '{' ? json_value(&w, 0) : json_fail(&w, "an object was expected")) {
-            o->object = (Text){ o->text.s + o->at, (size_t)(w.p - o->text.s) - o->at };
-            advance(o, o->object.n);
-            return ROW_GOOD;
-        }
-        if (w.p < o->text.s + o->text.n) break;
-    }
+
+    // A fault. Its place is counted by a copy of *o, which itself goes on at the end of the line.
     Text line = rest_of(contents(&o->text), o->at);
+    const char *end = memchr(line.s, '\n', line.n);
     Objects culprit = *o;
-    const char *end = memchr(line.s, '\n', line.n), *why = *w.p ? w.why : "the text ends too early";
+    if (!line.s[used]) why = "the text ends too early";
     if (end) line.n = (size_t)(end - line.s);
     if (memchr(line.s, 0, line.n)) why = "a NUL byte (UTF-16? use iconv -f UTF-16 -t UTF-8)";
-    advance(&culprit, (size_t)(w.p - line.s));
+    advance(&culprit, used);
     advance(o, line.n);
     snprintf(o->reason, sizeof o->reason, "line %ld, column %ld: %s", culprit.line,
              culprit.column, why);
@@ -3195,9 +3202,9 @@ static enum Status read_object(Objects *o) {
 
 enum { NEED_X = 1, NEED_Y_O = 2, NEED_Y_C = 4 };        // the keys that a row must have
 
-// The next row: the asked texts of it, which last until the next call; the others are NONE. keys
-// says which must be there as strings. Other keys are nobody's business here. Filters call this
-// one, because each line that comes in must go out.
+// Reads the next row: the texts under those of its three keys that `keys` asks for, which must be
+// strings. They last until the next call; the other texts are NONE. Filters call this function and
+// see the bad rows, too, because each line that comes in must go out.
 static enum Status next_row(Objects *o, int keys, Triple *t) {
     static const char *const NAME[] = { "question", "answer", "correction" };
     Text *field[] = { &t->x, &t->y_o, &t->y_c };
@@ -3215,17 +3222,18 @@ static enum Status next_row(Objects *o, int keys, Triple *t) {
     return status;
 }
 
-// The next row that has all of the keys. Others are counted: training, evaluation and the tokenizer
-// do without them.
+// Reads the next row that has all of the keys. Rows without are skipped and counted: training,
+// evaluation and the tokenizer do without them.
 static bool next_good_row(Objects *o, int keys, Triple *t) {
     enum Status status;
     while ((status = next_row(o, keys, t)) == ROW_BAD) skip_row(o, o->reason);
     return status == ROW_GOOD;
 }
 
-// The next row that m can learn from or be judged by. The objective makes it of the triple t, and
-// the caller frees row->ids. An empty target teaches nothing but to be silent; a row longer than
-// the context is left out whole, because half a correction would teach to stop anywhere.
+// Reads the next row that m can learn from or be judged by, as a triple and as the objective's
+// tokens; the caller frees row->ids. Two kinds are skipped and counted. An empty target would teach
+// the model to be silent. A row longer than the context would have to be cut, and half a correction
+// would teach it to stop anywhere.
 static bool next_usable_row(Objects *o, const Model *m, Objective objective, Triple *t, Row *row) {
     const int keys = NEED_X | NEED_Y_O | (objective == aligner ? NEED_Y_C : 0);
     while (next_good_row(o, keys, t)) {
@@ -3238,13 +3246,14 @@ static bool next_usable_row(Objects *o, const Model *m, Objective objective, Tri
     return false;
 }
 
-// Appends a row; rows_free() frees its ids.
+// Appends a row, whose ids rows_free() will free.
 static void rows_add(Rows *r, Row row) {
     r->row = grow(r->row, sizeof *r->row, &r->cap, r->n + 1);
     r->row[r->n++] = row;
 }
 
-// Adds the usable rows of a file: the objective decides here, and nowhere else, what is learnt.
+// Appends all usable rows of a file. Here the objective decides what is learnt: sft, warmup and
+// aligner differ in nothing else.
 static void rows_load(Rows *r, const Model *m, const char *path, Objective objective) {
     Objects in;
     Triple t;
@@ -3382,7 +3391,6 @@ static void exchange_mean(Model *m, Progress *p) {
     m->params = p->mean;
     p->mean = weights;
     point_weights(m, &m->w, m->params);
-    m->is_packed = false;
 }
 
 // A loss or gradient that is not a number would spoil every weight, so the run ends before the

@@ -353,7 +353,6 @@ static double answers_loss(Trial *x, double scale) {
 static void update_actor(Trial *x) {
     x->actor.params = x->run.model->params;
     x->actor.w = x->run.model->w;
-    x->actor.is_packed = false;
     model_pack(&x->actor);
 }
 
@@ -416,7 +415,6 @@ static void trial_init(Trial *x) {
     x->actor.panels = NULL;
     x->actor.packed.layer = zalloc((size_t)m->c.L, sizeof *x->actor.packed.layer);
     x->actor.acts = (Acts){ .layer = zalloc((size_t)m->c.L, sizeof *x->actor.acts.layer) };
-    x->actor.is_packed = false;
     generator_init(&x->writer, &x->actor, (Decoding){ .temperature = 1, .top_p = 1 });
 }
 
