@@ -3510,21 +3510,26 @@ static int unit_size(const Rows *a, const Rows *b) {
     return longest;
 }
 
-// The mean loss per target token, without gradients. As in training, a long target weighs more than
-// a short one. The caller has reserved room for a unit of r in m and b.
-static double mean_loss(Model *m, const Rows *r, Batch *b) {
+// The mean loss per target token of all rows, without gradients. As in training, a long target
+// weighs more than a short one.
+static double mean_loss(Model *m, const Rows *r) {
+    const int T = unit_size(r, r);
     double loss = 0;
     int n_targets = 0;
+    Batch b;
     const Row **row = zalloc(r->n, sizeof *row);
+    batch_alloc(&b, T, T);
+    acts_reserve(m, T, T, T, true);
     for (size_t i = 0; i < r->n; i++) {
         row[i] = &r->row[i];
         n_targets += r->row[i].n - r->row[i].n_condition;
     }
     for (int i = 0; i < (int)r->n; ) {
-        i = fill_unit(b, row, i, (int)r->n);
-        forward(m, b, NULL);
-        loss += cross_entropy(m, b, n_targets);
+        i = fill_unit(&b, row, i, (int)r->n);
+        forward(m, &b, NULL);
+        loss += cross_entropy(m, &b, n_targets);
     }
+    batch_free(&b);
     free(row);
     return loss;
 }
@@ -3532,8 +3537,7 @@ static double mean_loss(Model *m, const Rows *r, Batch *b) {
 // The loss of the validation rows under the weights that are saved: with --ema, the mean.
 static double validation_loss(Run *run) {
     exchange_mean(run->model, &run->p);
-    double loss = run->validate ? run->validate(run)
-                                : mean_loss(run->model, run->valid, &run->unit);
+    double loss = run->validate ? run->validate(run) : mean_loss(run->model, run->valid);
     exchange_mean(run->model, &run->p);
     return loss;
 }
@@ -4164,7 +4168,6 @@ static void run_generate(const Options *o) {
 // corrects it wrongly. [0] counts the rows to correct, [1] the rows to copy.
 static void run_eval(const Options *o) {
     Session s = { .correcting = true };
-    Batch unit;
     Rows rows = { 0 };
     long n[2] = { 0 }, exact[2] = { 0 }, missed = 0, targets = 0;
     if (!o->train.n_data) usage_error("`eval` needs --data");
@@ -4188,10 +4191,7 @@ static void run_eval(const Options *o) {
         objects_close(&in);
     }
     CHECK(rows.n, "no rows to evaluate in %s", o->train.data[0]);
-    const int T = unit_size(&rows, &rows);
-    batch_alloc(&unit, T, T);
-    acts_reserve(&s.m, T, T, T, true);
-    const double loss = mean_loss(&s.m, &rows, &unit);
+    const double loss = mean_loss(&s.m, &rows);
     const double bad = fmax((double)n[0], 1), good = fmax((double)n[1], 1);
     const long wrong = n[0] - exact[0] - missed;
     if (o->json)
@@ -4207,7 +4207,6 @@ static void run_eval(const Options *o) {
                "%6.2f %% wrong, %6.2f %% missed\n", n[1], 100.0 * (double)exact[1] / good, n[0],
                100.0 * (double)exact[0] / bad, 100.0 * (double)wrong / bad,
                100.0 * (double)missed / bad);
-    batch_free(&unit);
     rows_free(&rows);
     session_free(&s);
 }
