@@ -3386,8 +3386,8 @@ static void exchange_mean(Model *m, Progress *p) {
 // A loss or a gradient that is not a number would spoil every weight, so the run ends before the
 // step is taken.
 static void check_finite(double loss, double norm, long step) {
-    CHECK(isfinite(loss) && isfinite(norm), "step %ld: the loss is %g, the gradient's norm %g; "
-          "try a smaller --lr (the last checkpoint is untouched)", step, loss, norm);
+    CHECK(isfinite(loss) && isfinite(norm), "step %ld: the loss is %g, the norm of the gradient "
+          "%g; try a smaller --lr (the last checkpoint is untouched)", step, loss, norm);
 }
 
 /* A GGUF file has no place for the optimiser. Its state is in OUT.state:
@@ -3473,19 +3473,22 @@ static void resume(Run *run) {
         free(path.s);
         return;
     }
+
+    // It must be a state, and this run's: as long as this run's, with the same head.
     Buf f = read_all(path.s);
     for (int i = 0; i < n; i++) size += part[i].n;
     CHECK(f.n >= STATE_HEAD && !memcmp(f.s, head.magic, sizeof head.magic),
-          "%s: not the state of a run", path.s);
+          "%s: not the state of a run; train without --resume, or to another --out", path.s);
     CHECK(f.n == size && !memcmp(f.s, &head, sizeof head),
-          "%s: the state of another run; --resume needs the data, prompt, objective, shape and "
-          "options of its start (--help says which may differ)", path.s);
+          "%s: the state of another run; --resume needs the same data, prompt, objective, shape "
+          "and options as the start (train --help says which may differ)", path.s);
     for (int i = 0; i < n; at += part[i++].n) memcpy((char *)part[i].s, f.s + at, part[i].n);
     const Progress *p = &run->p;
     CHECK(p->step >= 0 && p->step <= INT_MAX && p->at >= 0 && p->at <= (long)run->rows->n &&
           p->epoch >= -1 && p->epoch < INT_MAX && p->tokens >= 0 && p->tokens < LONG_MAX / 2 &&
           p->targets >= 0 && p->targets < LONG_MAX / 2 && p->longest_target > 0 &&
-          p->longest_target <= INT_MAX, "%s: its numbers are not those of a run", path.s);
+          p->longest_target <= INT_MAX, "%s: its numbers cannot be those of a run; train "
+          "without --resume, or to another --out", path.s);
     FREE(path.s, f.s);
 }
 
@@ -3495,6 +3498,7 @@ static void batch_alloc(Batch *b, int T, int n) {
                   .target = ints(T) };
 }
 
+// Frees it and makes it empty.
 static void batch_free(Batch *b) {
     FREE(b->ids, b->pos, b->start, b->out, b->target);
     *b = (Batch){ 0 };
@@ -3594,9 +3598,13 @@ static void run_init(Run *run) {
 static void bookkeeping(Run *run, double loss, double lr, double norm) {
     Progress *p = &run->p;
     const TrainOptions *o = run->o;
+
+    // The running loss forgets a step with a half-life of 14 steps. When it falls below X of
+    // --grow-below, targets may be twice as long, and it starts again from 2 X: the longer rows
+    // must prove themselves before the next step up.
     p->step++;
     p->running = p->running < 0 ? loss : 0.95 * p->running + 0.05 * loss;
-    if (p->longest_target < INT_MAX && p->running < o->grow_below) {    // now twice as long ones
+    if (p->longest_target < INT_MAX && p->running < o->grow_below) {
         p->running = 2 * o->grow_below;
         p->longest_target *= 2;
         if (p->longest_target > run->model->c.context) p->longest_target = INT_MAX;
@@ -3615,6 +3623,9 @@ static void bookkeeping(Run *run, double loss, double lr, double norm) {
             fprintf(stderr, "  targets up to %ld tokens", p->longest_target);
         if (!live || last) fputc('\n', stderr);
     }
+
+    // The log: one line per step, flushed, so it can be plotted while the run goes on. Validation
+    // takes time and is done when a model is saved.
     if (run->log) {
         fprintf(run->log, "%ld,%.6f,%.4e,%.4f,%ld,%ld,%ld,", p->step, loss, lr, norm, p->tokens,
                 p->targets, p->longest_target < INT_MAX ? p->longest_target : 0);
@@ -3638,6 +3649,8 @@ static void train(Run *run) {
     Progress *p = &run->p;
     const struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
     run_init(run);
+
+    // From here on a signal ends the loop after its step, and what was learnt is saved.
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     train_loop(run);
@@ -3647,6 +3660,8 @@ static void train(Run *run) {
                 isatty(2) && interrupted ? "\n" : "", o->out, m->objective, p->step, p->tokens,
                 p->targets, p->running, seconds() - run->started);
     if (run->valid->n) fprintf(stderr, "validation loss %.4f\n", validation_loss(run));
+
+    // A full disk may show itself only when the last lines of the log are written.
     bool log_failed = run->log && ferror(run->log);
     if (run->log && fclose(run->log)) log_failed = true;
     CHECK(!log_failed, "cannot write all of %s; is the disk full? The model is saved", o->log);
@@ -3728,14 +3743,18 @@ static void show_diff(FILE *f, Text y_o, Text y_c, bool color) {
     Text *a = zalloc(MOST + 1, sizeof *a), *b = zalloc(MOST + 1, sizeof *b);
     const int n = diff_words(y_o, a, MOST), m = diff_words(y_c, b, MOST), row = m + 2;
     int *lcs = ints((n + 2) * row);
+
+    // lcs[i * row + j] is lcs(i, j). The row and the column beyond the last words stay 0.
     for (int i = n; i > 0; i--)
         for (int j = m; j > 0; j--) {
             int *at = lcs + i * row + j, down = at[row], right = at[1];
             *at = same(a[i], b[j]) ? at[row + 1] + 1 : down > right ? down : right;
         }
+
+    // The walk. Each round passes over what changes, up to the next word that both texts keep.
     const bool rewritten = 2 * lcs[row + 1] < least(n, m);
     for (int i = 1, j = 1; i <= n || j <= m; i++, j++) {
-        const int i0 = i, j0 = j;                       // what changes before the next kept word
+        const int i0 = i, j0 = j;
         while (i <= n || j <= m) {
             const int *at = lcs + i * row + j;
             if (!rewritten && i <= n && j <= m && same(a[i], b[j])) break;
@@ -3936,7 +3955,7 @@ static void first_model(Model *m, const TrainOptions *t, const char *objective) 
 static void check_train_options(const TrainOptions *t) {
     if (!t->n_data || !t->out) usage_error("`train` needs --data and --out");
     if (!t->steps == !t->epochs) usage_error("`train` needs either --steps or --epochs");
-    if (t->batch < 1) usage_error("--batch needs a number from 1 on");
+    if (t->batch < 1) usage_error("--batch needs a number of at least 1");
     if (t->ema >= 1) usage_error("--ema needs a number below 1");
     if (t->epochs > 1000000) usage_error("--epochs needs a number up to 1000000");
 }
@@ -3950,6 +3969,8 @@ static void run_train(const Options *o) {
                         : is(name, "aligner") ? aligner : NULL;
     if (!objective) usage_error("\"%s\": sft, warmup or aligner was expected", name);
     check_train_options(t);
+
+    // The model first: its tokenizer and its template turn triples into rows.
     Model m;
     Rows rows = { 0 }, valid = { 0 };
     first_model(&m, t, name);
@@ -4173,6 +4194,8 @@ static void run_eval(const Options *o) {
     if (!o->train.n_data) usage_error("`eval` needs --data");
     generator_load(&s.g, &s.m, need_word(o, 1, "a model"), ANSWERS | CORRECTS, o->how);
     const bool answers = role_of(&s.m) == ANSWERS;
+
+    // Each row is kept for the loss and, by an Aligner, corrected at once.
     for (int i = 0; i < o->train.n_data; i++) {
         Objects in;
         Triple t;
@@ -4191,6 +4214,8 @@ static void run_eval(const Options *o) {
         objects_close(&in);
     }
     CHECK(rows.n, "no rows to evaluate in %s", o->train.data[0]);
+
+    // Rates are shares of the rows that were to be corrected, or of those that were to be copied.
     const double loss = mean_loss(&s.m, &rows);
     const double bad = fmax((double)n[0], 1), good = fmax((double)n[1], 1);
     const long wrong = n[0] - exact[0] - missed;
@@ -4256,6 +4281,8 @@ static void run_tokens(const Options *o) {
         encode(m.tokenizer, text(o->text), &ids);
         r = (Row){ ids.a, 0, ids.n };
     }
+
+    // A piece may hold quotes, newlines or half a character: JSON shows all of them.
     for (int i = 0; i < r.n; i++) {
         Buf piece = { 0 };
         json_put(&piece, m.tokenizer->piece[r.ids[i]]);
@@ -4381,7 +4408,7 @@ static void show_help(const Command *command, const Option *const *table, const 
             for (const Option *o = *t; o->name; o++)
                 if (takes(c, o)) printf("    %s%s  %s\n", o->name, VALUE[o->kind], o->help);
     }
-    if (!name) printf("COMMAND --help lists its options. Exit 1: bad input, 2: usage.\n");
+    if (!name) printf("COMMAND --help lists its options. Exit 1: bad input, 2: bad usage.\n");
     flush_results();
 }
 
@@ -4432,8 +4459,8 @@ static void name_file(const char *path, bool output, int fd) {
     for (const struct NamedFile *a = named_file; a < f; a++) {
         const bool both = f->exists && a->exists, one = is(path, a->path) ||
                           (both && same_file(&f->s, &a->s));
-        CHECK(!one || !(f->output || a->output), "%s and %s are one file: it is both input and "
-              "output, or two outputs; name another", f->path, a->path);
+        CHECK(!one || !(f->output || a->output), "%s and %s are the same file, as both input and "
+              "output or as two outputs; name another", f->path, a->path);
     }
 }
 
@@ -4456,7 +4483,7 @@ static void set_option(const Option *o, const char *s) {
 
 // Reads words and options of command c from argv[1 ..], up to its NULL. Words may come before,
 // between and after options; --key=value is --key value. --data takes all words that follow it,
-// up to the next option. At the end, options that speak of one thing are brought together.
+// up to the next option.
 static void parse_options(const Option *const *table, const Command *c, char **argv) {
     TrainOptions *t = &options.train;
     const Option *list = NULL;                          // --data, as long as words follow
@@ -4473,6 +4500,8 @@ static void parse_options(const Option *const *table, const Command *c, char **a
             options.word[options.n_words++] = *arg;
             continue;
         }
+
+        // An option: its value follows = or is the next argument; a flag has none, and is set to 1.
         char *equals = strchr(*arg, '=');
         if (equals) *equals = 0;
         const Option *o = find_option(table, c, *arg);
@@ -4482,8 +4511,10 @@ static void parse_options(const Option *const *table, const Command *c, char **a
         set_option(o, value);
         list = o->kind == INPUTS ? o : NULL;
     }
+
+    // Options that depend on each other, in whatever order they came.
     if (options.how.top_p > 1) usage_error("--top-p needs a number up to 1");
-    if (t->batch > 0 && t->tokens) usage_error("either --batch or --tokens was expected");
+    if (t->batch > 0 && t->tokens) usage_error("--batch and --tokens exclude each other");
     if (t->batch < 0) t->batch = 16;
     options.how.seed = (uint64_t)t->seed;
     t->keep = options.how.keep;
@@ -4514,7 +4545,10 @@ static int run_command(const Command *command, const Option *const *tables, int 
         show_help(command, tables, i > 1 ? argv[1] : NULL);
         return 0;
     }
-    if (argc < 2) usage_error("no command");
+
+    // Bad usage is found before any file is touched, and a file that cannot be written before any
+    // work is done.
+    if (argc < 2) usage_error("a command was expected");
     const Command *c = find_command(command, argv[1]);
     name_file("standard input", false, 0);
     name_file("standard output", true, 1);
