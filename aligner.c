@@ -3459,13 +3459,13 @@ static void checkpoint(Run *run) {
 
 // Reads what checkpoint() wrote. If nothing has been saved yet, the run begins at step 0; a model
 // without its state is somebody's finished work, and is refused. A state file is as hostile as any
-// other: its numbers are checked, because loops and indices depend on them.
+// other.
 static void resume(Run *run) {
     Buf path = with_ending(run->o->out, STATE);
     StateHead head;
     Text part[6];
     const int n = state_parts(run, &head, part);
-    size_t size = 0, at = 0;
+    size_t at = 0;
     if (access(path.s, F_OK)) {
         CHECK(access(run->o->out, F_OK), "%s exists, but %s does not: nothing to resume; train "
               "without --resume, or to another --out", run->o->out, path.s);
@@ -3474,21 +3474,17 @@ static void resume(Run *run) {
         return;
     }
 
-    // It must be a state, and this run's: as long as this run's, with the same head.
+    // It must be as long as this run's state, and begin with the same head.
     Buf f = read_all(path.s);
-    for (int i = 0; i < n; i++) size += part[i].n;
-    CHECK(f.n >= STATE_HEAD && !memcmp(f.s, head.magic, sizeof head.magic),
-          "%s: not the state of a run; train without --resume, or to another --out", path.s);
-    CHECK(f.n == size && !memcmp(f.s, &head, sizeof head),
-          "%s: the state of another run; --resume needs the same data, prompt, objective, shape "
-          "and options as the start (train --help says which may differ)", path.s);
+    CHECK(f.n == STATE_HEAD + (size_t)(n - 2) * part[2].n && !memcmp(f.s, &head, sizeof head),
+          "%s: damaged, or the state of another run; --resume needs the same data, prompt, "
+          "objective, shape and options as the start (train --help says which may differ)", path.s);
     for (int i = 0; i < n; at += part[i++].n) memcpy((char *)part[i].s, f.s + at, part[i].n);
-    const Progress *p = &run->p;
+    const Progress *p = &run->p;                        // loops and indices depend on its numbers
     CHECK(p->step >= 0 && p->step <= INT_MAX && p->at >= 0 && p->at <= (long)run->rows->n &&
           p->epoch >= -1 && p->epoch < INT_MAX && p->tokens >= 0 && p->tokens < LONG_MAX / 2 &&
           p->targets >= 0 && p->targets < LONG_MAX / 2 && p->longest_target > 0 &&
-          p->longest_target <= INT_MAX, "%s: its numbers cannot be those of a run; train "
-          "without --resume, or to another --out", path.s);
+          p->longest_target <= INT_MAX, "%s: its numbers are not those of a run", path.s);
     FREE(path.s, f.s);
 }
 
@@ -4264,7 +4260,7 @@ static void run_sample(const Options *o) {
 // the warm-up's (SFT's if the model answers), and with a question alone only its condition counts.
 static void run_tokens(const Options *o) {
     Model m = { 0 };
-    Row r = { 0 };
+    Row r;
     const char *path = need_word(o, 1, "a model or a tokenizer.bin"), *end = strrchr(path, '.');
     if (!o->question == !o->text) usage_error("`tokens` needs either --text or --question");
     if (end && is(end, ".bin")) m.tokenizer = tokenizer_load(path);
@@ -4276,10 +4272,8 @@ static void run_tokens(const Options *o) {
         const Objective objective = o->correction ? aligner : answers ? sft : warmup;
         r = objective(&m, (Triple){ text(o->question), text(y_o), text(y_c) });
     } else {
-        Ids ids = { 0 };
-        ids_add(&ids, BOS);
-        encode(m.tokenizer, text(o->text), &ids);
-        r = (Row){ ids.a, 0, ids.n };
+        r = make_row(&m, (Buf){ copy_text(text(o->text)), strlen(o->text), 0 }, NONE);
+        r.n--;                                          // a text has no </s>
     }
 
     // A piece may hold quotes, newlines or half a character: JSON shows all of them.
@@ -4492,16 +4486,15 @@ static void parse_options(const Option *const *table, const Command *c, char **a
         const bool word = **arg != '-' || is(*arg, "-");
         if (word && list) {
             set_option(list, *arg);
-            continue;
         } else if (word) {
             if (options.n_words == c->words)
                 usage_error("`%s`: \"%s\" is one word too many", c->name, *arg);
             if (options.n_words >= c->first_file && !is(*arg, "-")) name_file(*arg, false, -1);
             options.word[options.n_words++] = *arg;
-            continue;
         }
+        if (word) continue;
 
-        // An option: its value follows = or is the next argument; a flag has none, and is set to 1.
+        // An option. Its value follows = or is the next argument; a flag has none and becomes 1.
         char *equals = strchr(*arg, '=');
         if (equals) *equals = 0;
         const Option *o = find_option(table, c, *arg);
