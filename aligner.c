@@ -3259,8 +3259,8 @@ static void rows_free(Rows *r) {
    train() at the end of the chapter is a whole run: run_init() prepares it, train_loop() of chapter
    4 trains, and checkpoint() saves. */
 
-// Fisher-Yates: each of the n! orders is equally likely. The order depends on seed and epoch only,
-// so a resumed run draws it again instead of reading it from a file.
+// Fisher-Yates: each of the n! orders is equally likely. A resumed run draws the order again
+// instead of reading it from a file.
 static void shuffle(uint32_t *order, size_t n, long seed, long epoch) {
     uint64_t state = (uint64_t)seed * 1000003u + (uint64_t)epoch;
     for (size_t i = 0; i < n; i++) order[i] = (uint32_t)i;
@@ -3383,8 +3383,7 @@ static void exchange_mean(Model *m, Progress *p) {
     m->is_packed = false;
 }
 
-// A loss or a gradient that is not a number would spoil every weight, so the run ends before the
-// step is taken.
+// A loss or a gradient that is not a number would spoil every weight, so the run ends here.
 static void check_finite(double loss, double norm, long step) {
     CHECK(isfinite(loss) && isfinite(norm), "step %ld: the loss is %g, the norm of the gradient "
           "%g; try a smaller --lr (the last checkpoint is untouched)", step, loss, norm);
@@ -3401,7 +3400,7 @@ static void check_finite(double loss, double norm, long step) {
 typedef struct { char magic[8]; uint64_t n_params, hash; } StateHead;
 enum { STATE_NUMBERS = offsetof(Progress, m), STATE_HEAD = sizeof(StateHead) + STATE_NUMBERS };
 
-// FNV-1a again, which notices any accidental change. It does not protect against forgery.
+// FNV-1a again: it notices a change, but does not protect against forgery.
 static uint64_t hash_bytes(uint64_t h, const void *p, size_t n) {
     for (size_t i = 0; i < n; i++) h = (h ^ ((const uint8_t *)p)[i]) * 1099511628211u;
     return h;
@@ -3428,8 +3427,8 @@ static uint64_t run_hash(const Run *run) {
     return h;
 }
 
-// The parts of OUT.state in order, and how many there are: checkpoint() writes them, resume() reads
-// into them. The first is *head, which this fills.
+// The parts of OUT.state, which checkpoint() writes and resume() reads into. Fills *head, the first
+// of them, and returns how many there are.
 static int state_parts(Run *run, StateHead *head, Text part[6]) {
     Model *m = run->model;
     Progress *p = &run->p;
@@ -3442,8 +3441,8 @@ static int state_parts(Run *run, StateHead *head, Text part[6]) {
     return p->mean ? 6 : 5;
 }
 
-// Saves the state, then the model. write_file() replaces a file at once or not at all, so there is
-// a whole checkpoint on the disk at every moment.
+// Saves the state, then the model. write_file() replaces a file at once or not at all, so the disk
+// holds a whole checkpoint at every moment.
 static void checkpoint(Run *run) {
     Buf path = with_ending(run->o->out, STATE);
     StateHead head;
@@ -3457,9 +3456,8 @@ static void checkpoint(Run *run) {
     free(path.s);
 }
 
-// Reads what checkpoint() wrote. If nothing has been saved yet, the run begins at step 0; a model
-// without its state is somebody's finished work, and is refused. A state file is as hostile as any
-// other.
+// Reads what checkpoint() wrote. If nothing has been saved yet, the run begins at step 0. A model
+// without its state is somebody's finished work, and is refused.
 static void resume(Run *run) {
     Buf path = with_ending(run->o->out, STATE);
     StateHead head;
@@ -3494,7 +3492,7 @@ static void batch_alloc(Batch *b, int T, int n) {
                   .target = ints(T) };
 }
 
-// Frees it and makes it empty.
+// Makes b empty.
 static void batch_free(Batch *b) {
     FREE(b->ids, b->pos, b->start, b->out, b->target);
     *b = (Batch){ 0 };
@@ -3510,8 +3508,7 @@ static int unit_size(const Rows *a, const Rows *b) {
     return longest;
 }
 
-// The mean loss per target token of all rows, without gradients. As in training, a long target
-// weighs more than a short one.
+// The mean loss of all target tokens, without gradients. As in training, long targets weigh more.
 static double mean_loss(Model *m, const Rows *r) {
     const int T = unit_size(r, r);
     double loss = 0;
@@ -3555,7 +3552,7 @@ static long count_steps(Run *run) {
     return steps;
 }
 
-// Allocates everything and places the run at its first step or, with --resume, at its next.
+// Allocates everything, and places the run at its first step or, with --resume, at its next.
 static void run_init(Run *run) {
     Model *m = run->model;
     const TrainOptions *o = run->o;
@@ -3595,9 +3592,8 @@ static void bookkeeping(Run *run, double loss, double lr, double norm) {
     Progress *p = &run->p;
     const TrainOptions *o = run->o;
 
-    // The running loss forgets a step with a half-life of 14 steps. When it falls below X of
-    // --grow-below, targets may be twice as long, and it starts again from 2 X: the longer rows
-    // must prove themselves before the next step up.
+    // The running loss has a half-life of 14 steps. When it falls below X of --grow-below, targets
+    // may be twice as long. It then starts again from 2 X: the longer rows must bring it down, too.
     p->step++;
     p->running = p->running < 0 ? loss : 0.95 * p->running + 0.05 * loss;
     if (p->longest_target < INT_MAX && p->running < o->grow_below) {
@@ -3620,8 +3616,7 @@ static void bookkeeping(Run *run, double loss, double lr, double norm) {
         if (!live || last) fputc('\n', stderr);
     }
 
-    // The log: one line per step, flushed, so it can be plotted while the run goes on. Validation
-    // takes time and is done when a model is saved.
+    // The log can be plotted while the run goes on. Validation is done when a model is saved.
     if (run->log) {
         fprintf(run->log, "%ld,%.6f,%.4e,%.4f,%ld,%ld,%ld,", p->step, loss, lr, norm, p->tokens,
                 p->targets, p->longest_target < INT_MAX ? p->longest_target : 0);
@@ -3632,8 +3627,7 @@ static void bookkeeping(Run *run, double loss, double lr, double norm) {
     if (save && !last) checkpoint(run);
 }
 
-// A signal handler may do next to nothing. It sets a flag, which train_loop() reads after each
-// step.
+// A signal handler may do next to nothing: it sets a flag, which train_loop() reads.
 static volatile sig_atomic_t interrupted;
 static void on_signal(int sig) { interrupted = sig; }
 
@@ -3645,8 +3639,6 @@ static void train(Run *run) {
     Progress *p = &run->p;
     const struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
     run_init(run);
-
-    // From here on a signal ends the loop after its step, and what was learnt is saved.
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     train_loop(run);
@@ -3657,7 +3649,7 @@ static void train(Run *run) {
                 p->targets, p->running, seconds() - run->started);
     if (run->valid->n) fprintf(stderr, "validation loss %.4f\n", validation_loss(run));
 
-    // A full disk may show itself only when the last lines of the log are written.
+    // A full disk may show only now, when the last lines of the log are written.
     bool log_failed = run->log && ferror(run->log);
     if (run->log && fclose(run->log)) log_failed = true;
     CHECK(!log_failed, "cannot write all of %s; is the disk full? The model is saved", o->log);
@@ -3673,7 +3665,7 @@ static void train(Run *run) {
    Chapter 12. Command line.  stdout carries results only; progress and messages go to stderr. The
    chapter goes from what is shown, by way of the commands, to the options; main() comes last. */
 
-// Failing to write a result fails the run.
+// A result that cannot be written fails the run.
 static void flush_results(void) {
     CHECK(!fflush(stdout) && !ferror(stdout), "cannot write the result: %s", strerror(errno));
 }
@@ -3692,16 +3684,16 @@ static void put_line(FILE *f, const char *label, Text t) {
     fputc('\n', f);
 }
 
-// A text that is the whole result: plain on a terminal, byte for byte elsewhere.
+// A text that is the result: plain on a terminal, byte for byte elsewhere.
 static void put_result(Text t) {
     if (isatty(1)) put_plain(stdout, t);
     else fwrite(t.s, 1, t.n, stdout);
     putchar('\n');
 }
 
-/* The word diff of y_o and y_c. An Aligner learns the difference between the two, so that is what a
-   reader wants to see. A word is a run of letters, digits, apostrophes and bytes beyond ASCII; any
-   other sign is a word by itself. Blanks lie between words and do not count in comparisons:
+/* The word diff of y_o and y_c. Most of y_c is y_o, so a reader wants to see the rest. A word is a
+   run of letters, digits, apostrophes and bytes beyond ASCII; any other sign is a word by itself.
+   Blanks lie between words and do not count in comparisons:
 
        I do not know the capital of Austria.    y_o
        The capital of Austria is Vienna.        y_c
@@ -3808,8 +3800,8 @@ static const char *need_word(const Options *o, int i, const char *what) {
     return o->word[i];
 }
 
-// What was this model trained to do? 0 if it does not say: a file from elsewhere may do anything.
-// The warm-up counts as correcting, though all it has learnt is to copy.
+// What was this model trained to do? 0 if its file does not say, as one from elsewhere. The warm-up
+// counts as correcting, though all it has learnt is to copy.
 enum { ANSWERS = 1, CORRECTS = 2, JUDGES = 4 };
 
 static int role_of(const Model *m) {
@@ -3846,10 +3838,9 @@ static void generator_load(Generator *g, Model *m, const char *path, int roles, 
     generator_init(g, m, how);
 }
 
-// Room for n more tokens. The cache grows with the text and not with the context that a file
-// claims. It grows at least to twice the length of the text: T tokens are copied log T times at
-// most. A head's keys lie together. Its values are panels of NR columns (chapter 7), and each panel
-// lies together.
+// Room for n more tokens. The cache grows with the text, whatever context a file claims. It grows
+// to twice the text at least, so T tokens are moved log T times at most. A head's keys are one
+// piece of memory; its values are panels of NR columns (chapter 7), each of which is one.
 static void generator_reserve(Generator *g, int n) {
     const Config *c = &g->m->c;
     Cache *k = &g->cache;
@@ -3869,7 +3860,7 @@ static void generator_reserve(Generator *g, int n) {
     FREE(from.keys, from.values);
 }
 
-// For qsort(). Equal probabilities are ordered by id: qsort() alone promises no order for them.
+// For qsort(), which promises no order for equal elements: equal probabilities are ordered by id.
 static int likelier_first(const void *pa, const void *pb) {
     const struct Choice *a = pa, *b = pb;
     if (a->p != b->p) return a->p > b->p ? -1 : 1;
@@ -3997,7 +3988,7 @@ typedef struct {
     const char *reason;
 } Session;
 
-// Frees everything that a session holds, however little that is.
+// What a command does not use of it is 0.
 static void session_free(Session *s) {
     generator_free(&s->g);
     generator_free(&s->upstream);
@@ -4018,7 +4009,7 @@ static void respond(Session *s, Text x, Text y_o) {
 }
 
 // One correction for a reader, on stdout: the diff, and below it the verdict, with the reason if
-// there is one. Many programs take NO_COLOR in the environment for "no colours, please".
+// there is one. NO_COLOR in the environment asks many programs for no colours.
 static void show_correction(const char *label, const Session *s) {
     const bool color = isatty(1) && !getenv("NO_COLOR");
     fputs(label, stdout);
@@ -4060,9 +4051,9 @@ static void print_row(Text object, const char *const *drop, const Buf *more) {
 }
 
 // The row with an answer, or with a correction and an action ("copy" or "correct"). A copy is
-// written as the row wrote the answer, byte for byte. An old reason that came with an old action
+// written as the answer was, byte for byte. An old reason that came with an old action
 // or answer goes with it; one without is the user's and stays, unless this reply has its own. A
-// bad row comes back with its reason and the action "copy", but nothing is added to its texts.
+// bad row comes back with its reason, and counts as a copy.
 static void print_reply(const Session *s, const Objects *in, bool good) {
     const char *key = s->correcting ? "correction" : "answer";
     const char *verdict = s->correcting ? "action" : "answer";
@@ -4083,8 +4074,8 @@ static void print_reply(const Session *s, const Objects *in, bool good) {
 }
 
 // A filter: one line for one, written before the next is read. Memory does not grow with the input,
-// and a program at the other end of two pipes may wait for each reply before it sends more. A bad
-// row does not end the service, unless --strict asks for that.
+// and a program at the other end of two pipes may wait for each reply. A bad row does not end the
+// service unless --strict asks for that.
 static void filter(Session *s, const Options *o) {
     Objects in;
     Triple t;
@@ -4106,9 +4097,9 @@ static void filter(Session *s, const Options *o) {
     objects_close(&in);
 }
 
-// Asks for a text on the terminal: lines up to an empty one, so a question of several lines may be
-// pasted. Control codes and escape sequences (an arrow key is ESC [ D) are dropped. The terminal
-// itself cuts lines at 4,095 bytes, which is said. False at the end of input.
+// Reads a text from the terminal, up to an empty line: a question of several lines may be pasted.
+// Control codes and escape sequences (an arrow key is ESC [ D) are dropped. The terminal itself
+// cuts lines at 4,095 bytes; a message says so. False at the end of input.
 static bool ask(const char *label, Buf *b) {
     char *line = NULL;
     size_t capacity = 0;
@@ -4191,7 +4182,7 @@ static void run_eval(const Options *o) {
     generator_load(&s.g, &s.m, need_word(o, 1, "a model"), ANSWERS | CORRECTS, o->how);
     const bool answers = role_of(&s.m) == ANSWERS;
 
-    // Each row is kept for the loss and, by an Aligner, corrected at once.
+    // Each row is kept for the loss. An Aligner corrects it at once.
     for (int i = 0; i < o->train.n_data; i++) {
         Objects in;
         Triple t;
@@ -4211,7 +4202,7 @@ static void run_eval(const Options *o) {
     }
     CHECK(rows.n, "no rows to evaluate in %s", o->train.data[0]);
 
-    // Rates are shares of the rows that were to be corrected, or of those that were to be copied.
+    // Rates are shares of the rows to correct, or of those to copy.
     const double loss = mean_loss(&s.m, &rows);
     const double bad = fmax((double)n[0], 1), good = fmax((double)n[1], 1);
     const long wrong = n[0] - exact[0] - missed;
@@ -4257,7 +4248,7 @@ static void run_sample(const Options *o) {
 // `tokens`: a text as the model sees it, one token a line: its id, a tab, and its piece as a JSON
 // string. With --question it is a row, and a third column says condition or target. The row is the
 // one that training would make of what is given: with a correction the Aligner's, with an answer
-// the warm-up's (SFT's if the model answers), and with a question alone only its condition counts.
+// the warm-up's (SFT's if the model answers), and with a question alone SFT's for an empty answer.
 static void run_tokens(const Options *o) {
     Model m = { 0 };
     Row r;
@@ -4343,7 +4334,7 @@ static const Option OPTION[] = {
     { "--lr", REAL, T(lr), "train", "the peak of the learning rate, default 1e-3" },
     { "--lr-warmup", REAL, T(lr_warmup), "train", "share of the steps before it, default 0.03" },
     { "--weight-decay", REAL, T(weight_decay), "train", "default 0" },
-    { "--clip", REAL, T(clip), "train", "the largest norm of a gradient, default 1; 0: any" },
+    { "--clip", REAL, T(clip), "train", "largest norm of a gradient, default 1; 0: no limit" },
     { "--adam-eps", REAL, T(adam_eps), "train", "default 1e-8; 1e-4 spares rare embeddings" },
     { "--muon", REAL, T(muon), "train", "Muon for the layers' matrices, at X times the rate" },
     { "--ema", REAL, T(ema), "train", "save the mean weights of about the last 1 / (1 - X) steps" },
@@ -4406,8 +4397,8 @@ static void show_help(const Command *command, const Option *const *table, const 
     flush_results();
 }
 
-// How much alike two names are: 0 if they are equal, otherwise minus the number of letters that
-// belong neither to a common beginning nor to a common end.
+// 0 for equal names, otherwise minus the number of letters that belong neither to a common
+// beginning nor to a common end.
 static int likeness(const char *a, const char *b) {
     int n = (int)strlen(a), m = (int)strlen(b), begin = 0, end = 0;
     while (begin < least(n, m) && a[begin] == b[begin]) begin++;
@@ -4443,8 +4434,8 @@ static const Command *find_command(const Command *c, const char *name) {
 static struct NamedFile { const char *path; bool output, exists; struct stat s; } named_file[32];
 static int n_named_files;
 
-// Notes a file, and refuses it if this run reads and writes it, or writes it twice. This is the one
-// place that protects input from output. fd is -1, or where the file is open already.
+// Notes a file, and refuses it if this run reads and writes it, or writes it twice. Nothing else
+// protects input from output. fd is -1, or where the file is open already.
 static void name_file(const char *path, bool output, int fd) {
     if (n_named_files == 32) usage_error("too many files");
     struct NamedFile *f = &named_file[n_named_files++];
@@ -4505,7 +4496,7 @@ static void parse_options(const Option *const *table, const Command *c, char **a
         list = o->kind == INPUTS ? o : NULL;
     }
 
-    // Options that depend on each other, in whatever order they came.
+    // Options that depend on each other.
     if (options.how.top_p > 1) usage_error("--top-p needs a number up to 1");
     if (t->batch > 0 && t->tokens) usage_error("--batch and --tokens exclude each other");
     if (t->batch < 0) t->batch = 16;
@@ -4515,7 +4506,7 @@ static void parse_options(const Option *const *table, const Command *c, char **a
 
 static const Command COMMAND[] = {
     { "tokenizer", NULL, 1, 1, run_tokenizer, "--data F... --vocab N --out T: learns a tokenizer" },
-    { "train", NULL, 2, 2, run_train, "sft|warmup|aligner --data F... --out M (--init M)" },
+    { "train", NULL, 2, 2, run_train, "sft|warmup|aligner --init M --data F... --steps N --out M" },
     { "answer", NULL, 3, 1, run_generate, "M [F]: adds an answer to each row" },
     { "correct", NULL, 3, 1, run_generate, "M [F]: adds a correction and an action to each row" },
     { "eval", NULL, 2, 1, run_eval, "M --data F...: the loss; corrections compared with gold" },
@@ -4524,7 +4515,7 @@ static const Command COMMAND[] = {
     { "info", NULL, 2, 1, run_info, "M: what is in a model file" },
     { NULL, NULL, 0, 0, NULL, NULL } };
 
-// Finds the command, reads its options, tries its outputs, and runs it. commands is a list up to
+// Finds the command, reads its options, and runs it. commands is a list up to
 // one without a name, tables one up to a NULL. A stream that the caller has closed is replaced by
 // /dev/null, opened for reading: no file of ours becomes descriptor 0, 1 or 2, and a result that
 // cannot be written fails instead of vanishing.
@@ -4538,10 +4529,7 @@ static int run_command(const Command *command, const Option *const *tables, int 
         show_help(command, tables, i > 1 ? argv[1] : NULL);
         return 0;
     }
-
-    // Bad usage is found before any file is touched, and a file that cannot be written before any
-    // work is done.
-    if (argc < 2) usage_error("a command was expected");
+    if (argc < 2) usage_error("no command");
     const Command *c = find_command(command, argv[1]);
     name_file("standard input", false, 0);
     name_file("standard output", true, 1);
@@ -4554,7 +4542,9 @@ static int run_command(const Command *command, const Option *const *tables, int 
         state = with_ending(options.train.out, STATE);
         name_file(state.s, true, -1);                   // a run of `train` writes it, too
     }
-    for (int i = 2; i < n_named_files; i++)             // 0 and 1 are the streams
+
+    // Outputs are tried before any work is done. Files 0 and 1 are the standard streams.
+    for (int i = 2; i < n_named_files; i++)
         if (named_file[i].output) check_writable(named_file[i].path);
     c->run(&options);
     flush_results();
