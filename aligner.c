@@ -3271,7 +3271,10 @@ static void rows_free(Rows *r) {
 }
 
 /* ================================================================================================
-   Chapter 11. Training, continued.  A faster optimiser, checkpoints, and what the user sees. */
+   Chapter 11. Training, continued.  A faster optimiser, checkpoints, and what the user sees.
+
+   train() at the end of the chapter is a whole run: run_init() prepares it, train_loop() of chapter
+   4 trains, and checkpoint() saves. */
 
 // Fisher-Yates: each of the n! orders is equally likely. A resumed run draws the order again
 // instead of reading it from a file.
@@ -3286,8 +3289,9 @@ static void shuffle(uint32_t *order, size_t n, long seed, long epoch) {
     }
 }
 
-// The Euclidean norm of all gradients: floats within 4096 of them, doubles over these and over 64
-// parts, which threads share and one adds up.
+// The Euclidean norm of all gradients. Squares are added up in floats within a chunk of 4096, and
+// in doubles over the chunks of each of 64 parts. The threads share the parts; one thread adds
+// the 64 sums. The order of the additions is the same for any number of threads.
 static double gradient_norm(const Model *m) {
     enum { PARTS = 64, CHUNK = 4096 };
     double part[PARTS] = { 0 }, sum = 0;
@@ -3303,29 +3307,30 @@ static double gradient_norm(const Model *m) {
     return sqrt(sum);
 }
 
-/* Muon (Jordan et al. 2024), with --muon, for the matrices inside the layers. AdamW scales number
-   by number, as if it did not know that they form a matrix. A gradient G = U S V^T (its singular
-   value decomposition) has a few large singular values, the directions that most tokens of the
-   batch ask for, and many small ones. Muon steps along U V^T, with all of them set to one, so a
-   rare fact is learnt as fast as a frequent turn of phrase:
+/* Muon (Jordan et al. 2024) trains the matrices inside the layers if --muon is given. AdamW scales
+   each number by itself and does not know that the numbers form a matrix. A gradient G = U S V^T
+   (its singular value decomposition) has a few large singular values, the directions that most
+   tokens of the batch ask for, and many small ones. Muon steps along U V^T, which sets all of them
+   to one: a rare fact is learnt as fast as a frequent turn of phrase.
 
-       m <- b1 m + (1 - b1) g,    G = b1 m + (1 - b1) g        the present gradient counts once more
+       m <- b1 m + (1 - b1) g,    G = b1 m + (1 - b1) g        today's gradient counts once more
        w <- w (1 - r decay) - 0.2 r sqrt(max(rows, cols)) U V^T,    with r = muon lr
 
-   The factor makes the steps as large as AdamW's (arXiv 2502.16982). U V^T takes no
-   decomposition: the odd polynomial a X + b X X^T X + c (X X^T)^2 X is U (a S + b S^3 + c S^5)
-   V^T, and three of them in turn send all singular values from 1/300 to 1 to between 0.18 and
-   1.87, which is near enough (coefficients of Polar Express, arXiv 2505.16932). All of it is
-   matmul. */
+   The factor makes the steps as large as AdamW's (arXiv 2502.16982). No decomposition is needed for
+   U V^T. The odd polynomial a X + b X X^T X + c (X X^T)^2 X equals U (a S + b S^3 + c S^5) V^T:
+   it changes the singular values and nothing else. Three of them, one after another, send every
+   singular value between 1/300 and 1 to one between 0.18 and 1.87, which is close enough to 1
+   (coefficients of Polar Express, arXiv 2505.16932). All of it is matmul. */
 
-// Muon takes matrices. Embeddings and head are lists of rows, one for each token, and norms are not
-// matrices: these stay with AdamW.
+// Does Muon train this tensor? It takes the matrices. Embeddings and head are lists of rows, one
+// for each token, and norms are vectors: AdamW trains these.
 static bool muons(const Model *m, const Tensor *t, const TrainOptions *o) {
     const float *w = m->params + t->at;
     return o->muon > 0 && t->rows > 1 && w != m->w.embd && w != m->w.head;
 }
 
-// y[rows][cols] becomes nearly U V^T of x = U S V^T; x is lost.
+// y[rows][cols] becomes nearly U V^T of x[rows][cols] = U S V^T; x is overwritten. All squares are
+// on the shorter side, k: X X^T if X is wide, X^T X if it is tall.
 static void orthogonalize(float *y, float *x, int rows, int cols) {
     static const float P[3][3] = { { 8.20516f, -22.90193f, 16.46072f },
                                    { 4.06640f, -2.86115f, 0.51840f },
@@ -3335,24 +3340,24 @@ static void orthogonalize(float *y, float *x, int rows, int cols) {
     double sum = 0;
     for (int i = 0; i < rows; i++)
         sum += (double)dot(x + (size_t)i * cols, x + (size_t)i * cols, cols);
-    const float scale = (float)(1 / (sqrt(sum) + 1e-30));       // singular values: at most 1
+    const float scale = (float)(1 / (sqrt(sum) + 1e-30));       // no singular value exceeds 1 now
     for (size_t j = 0; j < (size_t)rows * cols; j++) x[j] *= scale;
-    for (int step = 0; step < 3; step++) {                      // from x to y, back to x, and to y
+    for (int step = 0; step < 3; step++) {                      // x to y, y to x, x to y
         const float *p = P[step];
         float *to = step % 2 ? x : y;
         const Matrix X = rows_of(step % 2 ? y : x, cols), S = rows < cols ? X : transposed(X);
         const Matrix A = rows_of(a, k), B = rows_of(b, k);
-        gemm(0, 1, k, k, longer, S, transposed(S), a, (size_t)k, false);        // X X^T or X^T X
+        gemm(0, 1, k, k, longer, S, transposed(S), a, (size_t)k, false);
         gemm(0, 1, k, k, k, A, A, b, (size_t)k, false);
         for (size_t j = 0; j < (size_t)k * k; j++) b[j] = p[1] * a[j] + p[2] * b[j];
-        for (int i = 0; i < k; i++)
-            b[(size_t)i * k + i] += p[0];                       // B = p0 + p1 A + p2 A^2
+        for (int i = 0; i < k; i++) b[(size_t)i * k + i] += p[0];       // B = p0 + p1 A + p2 A^2
         if (rows < cols) gemm(0, 1, rows, cols, k, B, X, to, (size_t)cols, false);
         else gemm(0, 1, rows, cols, k, X, B, to, (size_t)cols, false);
     }
 }
 
-// Muon's step, one thread for each matrix. It keeps no second moment: v holds G.
+// One step of Muon on gradients that clipping multiplies by scale; clears them. Each thread takes
+// whole matrices. Muon keeps no second moment, so v is free to hold G.
 static void muon(Model *m, Progress *p, const TrainOptions *o, double lr, float scale) {
     const float b1 = 0.9f, rate = (float)(0.2 * o->muon * lr);
     const float keep = (float)(1 - o->muon * lr * o->weight_decay);
@@ -3376,15 +3381,16 @@ static void muon(Model *m, Progress *p, const TrainOptions *o, double lr, float 
     }
 }
 
-// With --ema X, what is saved is the mean of the weights over about the last 1 / (1 - X) steps. A
-// step follows one batch, and the next ones undo much of it; in the mean that noise cancels.
+// With --ema X the model that is saved has the mean of the weights over about the last 1 / (1 - X)
+// steps. Each step follows one batch, and the next ones undo much of it; in the mean, that noise
+// cancels. While fewer steps than that are done, it is the plain mean of all of them.
 static void update_mean(const Model *m, Progress *p, const TrainOptions *o) {
     const float rate = (float)fmax(1 - o->ema, 1 / ((double)p->step + 1));
     #pragma omp parallel for schedule(static) if (m->n_params > 16384)
     for (size_t j = 0; j < m->n_params; j++) p->mean[j] += rate * (m->params[j] - p->mean[j]);
 }
 
-// With --ema: the mean takes the place of the weights; the next call brings these back.
+// Swaps the weights and their mean, if there is one. A second call swaps them back.
 static void exchange_mean(Model *m, Progress *p) {
     if (!p->mean) return;
     float *weights = m->params;
@@ -3393,11 +3399,10 @@ static void exchange_mean(Model *m, Progress *p) {
     point_weights(m, &m->w, m->params);
 }
 
-// A loss or gradient that is not a number would spoil every weight, so the run ends before the
-// step.
+// A loss or a gradient that is not a number would spoil every weight, so the run ends here.
 static void check_finite(double loss, double norm, long step) {
-    CHECK(isfinite(loss) && isfinite(norm), "step %ld: the loss is %g, the gradient's norm %g; "
-          "try a smaller --lr (the last checkpoint is untouched)", step, loss, norm);
+    CHECK(isfinite(loss) && isfinite(norm), "step %ld: the loss is %g, the norm of the gradient "
+          "%g; try a smaller --lr (the last checkpoint is untouched)", step, loss, norm);
 }
 
 /* A GGUF file has no place for the optimiser. Its state is in OUT.state:
@@ -3405,19 +3410,21 @@ static void check_finite(double loss, double norm, long step) {
        "ALNSTAT2" | u64 n_params | u64 hash of rows, prompt and options | the numbers of Progress |
        params | m | v | mean                                (floats; mean only with --ema)
 
-   The weights are in both files, so the state is whole by itself, and a run killed between the two
-   resumes with the bits of an undisturbed one. */
+   The weights are in both files. The state is therefore whole by itself: a run that is killed
+   after one file and before the other still resumes, with the bits of an undisturbed run. */
 
-enum { STATE_NUMBERS = offsetof(Progress, m), STATE_HEAD = 24 + STATE_NUMBERS };
+typedef struct { char magic[8]; uint64_t n_params, hash; } StateHead;
+enum { STATE_NUMBERS = offsetof(Progress, m), STATE_HEAD = sizeof(StateHead) + STATE_NUMBERS };
 
-// FNV-1a again: good enough to notice a change, and not meant against anybody's malice.
+// FNV-1a again: it notices a change, but does not protect against forgery.
 static uint64_t hash_bytes(uint64_t h, const void *p, size_t n) {
     for (size_t i = 0; i < n; i++) h = (h ^ ((const uint8_t *)p)[i]) * 1099511628211u;
     return h;
 }
 
-// A number that two runs share if they do the same: rows and their order, prompt, objective,
-// shape and the options that change the result.
+// Two runs with the same hash do the same: it covers the rows and their order, the prompt, the
+// objective, the shape, and each option that changes the result. run->hash holds what the objective
+// adds (nothing, or in tests/lab.c the frozen models).
 static uint64_t run_hash(const Run *run) {
     const Model *m = run->model;
     const TrainOptions *o = run->o;
@@ -3436,34 +3443,43 @@ static uint64_t run_hash(const Run *run) {
     return h;
 }
 
-// Writes the state, then the model, each through a temporary file: there is a whole checkpoint at
-// every moment.
-static void checkpoint(Run *run) {
+// The parts of OUT.state, which checkpoint() writes and resume() reads into. Fills *head, the first
+// of them, and returns how many there are.
+static int state_parts(Run *run, StateHead *head, Text part[6]) {
     Model *m = run->model;
     Progress *p = &run->p;
+    void *const piece[] = { head, p, m->params, p->m, p->v, p->mean };
+    *head = (StateHead){ .n_params = m->n_params, .hash = run->hash };
+    memcpy(head->magic, "ALNSTAT2", sizeof head->magic);
+    for (int i = 0; i < 6; i++)
+        part[i] = (Text){ piece[i], i ? m->n_params * sizeof(float) : sizeof *head };
+    part[1].n = STATE_NUMBERS;
+    return p->mean ? 6 : 5;
+}
+
+// Saves the state, then the model. write_file() replaces a file at once or not at all, so the disk
+// holds a whole checkpoint at every moment.
+static void checkpoint(Run *run) {
     Buf path = with_ending(run->o->out, STATE);
-    const uint64_t n_params = m->n_params;
-    const size_t n = m->n_params * sizeof(float);
-    const void *piece[] = { "ALNSTAT2", &n_params, &run->hash, p, m->params, p->m, p->v, p->mean };
-    const size_t size[] = { 8, 8, 8, STATE_NUMBERS, n, n, n, n };
-    Text part[8];
-    for (int i = 0; i < 8; i++) part[i] = (Text){ piece[i], size[i] };
-    m->step = p->step;
-    write_file(path.s, p->mean ? 8 : 7, part);
-    exchange_mean(m, p);
-    model_save(m, run->o->out);
-    exchange_mean(m, p);
+    StateHead head;
+    Text part[6];
+    const int n = state_parts(run, &head, part);
+    run->model->step = run->p.step;
+    write_file(path.s, n, part);
+    exchange_mean(run->model, &run->p);
+    model_save(run->model, run->o->out);
+    exchange_mean(run->model, &run->p);
     free(path.s);
 }
 
-// Reads what checkpoint() wrote into weights, moments and numbers. A state file is as hostile as
-// any other. If there is none yet, the run begins at its first step.
+// Reads what checkpoint() wrote. If nothing has been saved yet, the run begins at step 0. A model
+// without its state is somebody's finished work, and is refused.
 static void resume(Run *run) {
-    Model *m = run->model;
     Buf path = with_ending(run->o->out, STATE);
-    uint64_t n_params, hash;
-    Progress p = run->p;
-    const size_t n = m->n_params * sizeof(float);
+    StateHead head;
+    Text part[6];
+    const int n = state_parts(run, &head, part);
+    size_t at = 0;
     if (access(path.s, F_OK)) {
         CHECK(access(run->o->out, F_OK), "%s exists, but %s does not: nothing to resume; train "
               "without --resume, or to another --out", run->o->out, path.s);
@@ -3471,90 +3487,75 @@ static void resume(Run *run) {
         free(path.s);
         return;
     }
+
+    // It must be as long as this run's state, and begin with the same head.
     Buf f = read_all(path.s);
-    CHECK(f.n >= STATE_HEAD && !memcmp(f.s, "ALNSTAT2", 8), "%s: not the state of a run", path.s);
-    memcpy(&n_params, f.s + 8, 8);
-    memcpy(&hash, f.s + 16, 8);
-    memcpy(&p, f.s + 24, STATE_NUMBERS);
-    CHECK(n_params == m->n_params && hash == run->hash && f.n == STATE_HEAD + (p.mean ? 4 : 3) * n,
-          "%s: the state of another run; --resume needs the data, prompt, objective, shape and "
-          "options of its start (--help says which may differ)", path.s);
-    CHECK(p.step >= 0 && p.step <= INT_MAX && p.at >= 0 && p.at <= (long)run->rows->n &&
-          p.epoch >= -1 && p.epoch < INT_MAX && p.tokens >= 0 && p.tokens < LONG_MAX / 2 &&
-          p.targets >= 0 && p.targets < LONG_MAX / 2 && p.longest_target > 0 &&
-          p.longest_target <= INT_MAX, "%s: its numbers are not those of a run", path.s);
-    run->p = p;
-    const char *from = f.s + STATE_HEAD;
-    memcpy(m->params, from, n);
-    memcpy(p.m, from + n, n);
-    memcpy(p.v, from + 2 * n, n);
-    if (p.mean) memcpy(p.mean, from + 3 * n, n);
+    CHECK(f.n == STATE_HEAD + (size_t)(n - 2) * part[2].n && !memcmp(f.s, &head, sizeof head),
+          "%s: damaged, or the state of another run; --resume needs the same data, prompt, "
+          "objective, shape and options as the start (train --help says which may differ)", path.s);
+    for (int i = 0; i < n; at += part[i++].n) memcpy((char *)part[i].s, f.s + at, part[i].n);
+    const Progress *p = &run->p;                        // loops and indices depend on its numbers
+    CHECK(p->step >= 0 && p->step <= INT_MAX && p->at >= 0 && p->at <= (long)run->rows->n &&
+          p->epoch >= -1 && p->epoch < INT_MAX && p->tokens >= 0 && p->tokens < LONG_MAX / 2 &&
+          p->targets >= 0 && p->targets < LONG_MAX / 2 && p->longest_target > 0 &&
+          p->longest_target <= INT_MAX, "%s: its numbers are not those of a run", path.s);
     FREE(path.s, f.s);
 }
 
-// Room for T tokens, in at most n rows. No batch has more targets than tokens.
+// Room for T tokens in at most n rows. A batch never has more targets than tokens.
 static void batch_alloc(Batch *b, int T, int n) {
     *b = (Batch){ .ids = ints(T), .pos = ints(T), .start = ints(n + 1), .out = ints(T),
                   .target = ints(T) };
 }
 
+// Makes b empty.
 static void batch_free(Batch *b) {
     FREE(b->ids, b->pos, b->start, b->out, b->target);
     *b = (Batch){ 0 };
 }
 
-// The longest row of r, and its shortest target, in tokens with their </s>. Memory goes by the
-// first; below the second --grow-below would find no row to draw.
-static int longest_row(const Rows *r) {
-    int longest = 0;
-    for (size_t i = 0; i < r->n; i++)
-        if (r->row[i].n > longest) longest = r->row[i].n;
+// The most tokens that a unit of these rows can have: UNIT, or the longest row.
+static int unit_size(const Rows *a, const Rows *b) {
+    int longest = UNIT;
+    for (size_t i = 0; i < a->n + b->n; i++) {
+        const Row *r = i < a->n ? &a->row[i] : &b->row[i - a->n];
+        if (r->n > longest) longest = r->n;
+    }
     return longest;
 }
 
-static long shortest_target(const Rows *r) {
-    long shortest = INT_MAX;
-    for (size_t i = 0; i < r->n; i++)
-        if (r->row[i].n - r->row[i].n_condition < shortest)
-            shortest = r->row[i].n - r->row[i].n_condition;
-    return shortest;
-}
-
-// The tokens that a unit of these rows has at most.
-static int unit_size(const Rows *a, const Rows *b) {
-    int longest = longest_row(a) > longest_row(b) ? longest_row(a) : longest_row(b);
-    return longest > UNIT ? longest : UNIT;
-}
-
-// The mean loss of a target token, without gradients. A long target weighs more than a short one,
-// as in training. m and b have room for a unit of r.
-static double mean_loss(Model *m, const Rows *r, Batch *b) {
+// The mean loss of all target tokens, without gradients. As in training, long targets weigh more.
+static double mean_loss(Model *m, const Rows *r) {
+    const int T = unit_size(r, r);
     double loss = 0;
     int n_targets = 0;
+    Batch b;
     const Row **row = zalloc(r->n, sizeof *row);
+    batch_alloc(&b, T, T);
+    acts_reserve(m, T, T, T, true);
     for (size_t i = 0; i < r->n; i++) {
         row[i] = &r->row[i];
         n_targets += r->row[i].n - r->row[i].n_condition;
     }
     for (int i = 0; i < (int)r->n; ) {
-        i = fill_unit(b, row, i, (int)r->n);
-        forward(m, b, NULL);
-        loss += cross_entropy(m, b, n_targets);
+        i = fill_unit(&b, row, i, (int)r->n);
+        forward(m, &b, NULL);
+        loss += cross_entropy(m, &b, n_targets);
     }
+    batch_free(&b);
     free(row);
     return loss;
 }
 
-// The loss of the validation rows, by the weights that are saved.
+// The loss of the validation rows under the weights that are saved: with --ema, the mean.
 static double validation_loss(Run *run) {
     exchange_mean(run->model, &run->p);
-    double loss = run->validate ? run->validate(run)
-                                : mean_loss(run->model, run->valid, &run->unit);
+    double loss = run->validate ? run->validate(run) : mean_loss(run->model, run->valid);
     exchange_mean(run->model, &run->p);
     return loss;
 }
 
-// How many steps --epochs takes: the batches are drawn once for counting.
+// The number of steps that --epochs takes. It draws all batches once, to count them.
 static long count_steps(Run *run) {
     Progress start = run->p;
     long steps = 0;
@@ -3567,12 +3568,12 @@ static long count_steps(Run *run) {
     return steps;
 }
 
-// Sizes and allocates everything, and places the run at its first step or, with --resume, at its
-// next.
+// Allocates everything, and places the run at its first step or, with --resume, at its next.
 static void run_init(Run *run) {
     Model *m = run->model;
     const TrainOptions *o = run->o;
     const int T = unit_size(run->rows, run->valid);
+    int shortest = INT_MAX;
     run->order = zalloc(run->rows->n, sizeof *run->order);
     run->drawn = zalloc(run->rows->n, sizeof *run->drawn);
     run->p = (Progress){ .epoch = -1, .at = (long)run->rows->n, .running = -1,
@@ -3587,8 +3588,11 @@ static void run_init(Run *run) {
     m->step = 0;
     run->hash = run_hash(run);
     if (o->resume) resume(run);
-    if (run->p.longest_target < shortest_target(run->rows))     // whatever a state file says
-        run->p.longest_target = shortest_target(run->rows);
+
+    // --grow-below needs a row to begin with, and a state file may claim any limit.
+    for (size_t i = 0; i < run->rows->n; i++)
+        shortest = least(shortest, run->rows->row[i].n - run->rows->row[i].n_condition);
+    if (run->p.longest_target < shortest) run->p.longest_target = shortest;
     shuffle(run->order, run->rows->n, o->seed, run->p.epoch);
     run->first = run->p.step;
     run->started = seconds();
@@ -3598,37 +3602,37 @@ static void run_init(Run *run) {
     if (!run->first) fprintf(run->log, "step,loss,lr,norm,tokens,targets,longest,valid\n");
 }
 
-// On a terminal one live line, rewritten at each step; elsewhere about ten lines for the run.
-static void show_progress(const Run *run, double lr) {
-    const Progress *p = &run->p;
-    const bool live = isatty(2), last = p->step == run->steps;
-    const long each = live || run->steps < 10 ? 1 : run->steps / 10;
-    if (run->o->quiet || (!last && p->step % each)) return;
-    double rate = (double)(p->step - run->first) / (seconds() - run->started + 1e-9);
-    long left = (long)((double)(run->steps - p->step) / rate + 0.5);
-    fprintf(stderr, "%sstep %ld/%ld  loss %.4f  lr %.2e  %.0f tokens/s  ETA %ld:%02ld",
-            live ? "\r\x1b[K" : "", p->step, run->steps, p->running, lr,
-            rate * (double)p->tokens / (double)p->step, left / 60, left % 60);
-    if (p->longest_target < INT_MAX)
-        fprintf(stderr, "  targets up to %ld tokens", p->longest_target);
-    if (!live || last) fputc('\n', stderr);
-}
-
-// Bookkeeping after a step: counters, the running mean of the loss, what --grow-below makes of
-// it, what the user sees, and what survives a power cut. The last checkpoint is written after the
-// loop.
+// What follows each step: counters, the limit of --grow-below, the progress line, the log, and now
+// and then a checkpoint. train() writes the last checkpoint itself.
 static void bookkeeping(Run *run, double loss, double lr, double norm) {
     Progress *p = &run->p;
     const TrainOptions *o = run->o;
+
+    // The running loss has a half-life of 14 steps. When it falls below X of --grow-below, targets
+    // may be twice as long. It then starts again from 2 X: the longer rows must bring it down, too.
     p->step++;
     p->running = p->running < 0 ? loss : 0.95 * p->running + 0.05 * loss;
-    if (p->longest_target < INT_MAX && p->running < o->grow_below) {    // now twice as long ones
+    if (p->longest_target < INT_MAX && p->running < o->grow_below) {
         p->running = 2 * o->grow_below;
         p->longest_target *= 2;
         if (p->longest_target > run->model->c.context) p->longest_target = INT_MAX;
     }
-    show_progress(run, lr);
-    const bool last = p->step == run->steps, save = o->save_every && p->step % o->save_every == 0;
+    const bool live = isatty(2), last = p->step == run->steps;
+    const bool save = o->save_every && p->step % o->save_every == 0;
+
+    // Progress: one line that is rewritten on a terminal, elsewhere about ten lines for the run.
+    if (!o->quiet && (last || live || run->steps < 10 || p->step % (run->steps / 10) == 0)) {
+        double rate = (double)(p->step - run->first) / (seconds() - run->started + 1e-9);
+        long left = (long)((double)(run->steps - p->step) / rate + 0.5);
+        fprintf(stderr, "%sstep %ld/%ld  loss %.4f  lr %.2e  %.0f tokens/s  ETA %ld:%02ld",
+                live ? "\r\x1b[K" : "", p->step, run->steps, p->running, lr,
+                rate * (double)p->tokens / (double)p->step, left / 60, left % 60);
+        if (p->longest_target < INT_MAX)
+            fprintf(stderr, "  targets up to %ld tokens", p->longest_target);
+        if (!live || last) fputc('\n', stderr);
+    }
+
+    // The log can be plotted while the run goes on. Validation is done when a model is saved.
     if (run->log) {
         fprintf(run->log, "%ld,%.6f,%.4e,%.4f,%ld,%ld,%ld,", p->step, loss, lr, norm, p->tokens,
                 p->targets, p->longest_target < INT_MAX ? p->longest_target : 0);
@@ -3639,25 +3643,20 @@ static void bookkeeping(Run *run, double loss, double lr, double norm) {
     if (save && !last) checkpoint(run);
 }
 
-// A signal handler may do next to nothing: it leaves a note, and the loop reads it between two
-// steps.
+// A signal handler may do next to nothing: it sets a flag, which train_loop() reads.
 static volatile sig_atomic_t interrupted;
 static void on_signal(int sig) { interrupted = sig; }
 
-static void catch_signals(void) {
-    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
-// A whole run. Ctrl-C (or SIGTERM) saves and exits with 1; --resume continues with the same bits
-// as a run that was never interrupted.
+// A whole run. Ctrl-C or SIGTERM saves and exits with 1; --resume then continues with the bits of a
+// run that was never interrupted. Afterwards run->model is the model that was saved.
 static void train(Run *run) {
     Model *m = run->model;
     const TrainOptions *o = run->o;
     Progress *p = &run->p;
+    const struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
     run_init(run);
-    catch_signals();
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
     train_loop(run);
     checkpoint(run);
     if (!o->quiet)
@@ -3665,10 +3664,12 @@ static void train(Run *run) {
                 isatty(2) && interrupted ? "\n" : "", o->out, m->objective, p->step, p->tokens,
                 p->targets, p->running, seconds() - run->started);
     if (run->valid->n) fprintf(stderr, "validation loss %.4f\n", validation_loss(run));
+
+    // A full disk may show only now, when the last lines of the log are written.
     bool log_failed = run->log && ferror(run->log);
     if (run->log && fclose(run->log)) log_failed = true;
     CHECK(!log_failed, "cannot write all of %s; is the disk full? The model is saved", o->log);
-    exchange_mean(m, p);                                // the model is what was saved
+    exchange_mean(m, p);
     FREE(run->order, run->drawn, p->m, p->v, p->mean);
     batch_free(&run->unit);
     if (!interrupted) return;
@@ -3677,19 +3678,16 @@ static void train(Run *run) {
 }
 
 /* ================================================================================================
-   Chapter 12. Command line.  stdout carries results only; progress and messages go to stderr. First
-   what is shown, then the commands, then the options; main comes last. */
+   Chapter 12. Command line.  stdout carries results only; progress and messages go to stderr. The
+   chapter goes from what is shown, by way of the commands, to the options; main() comes last. */
 
-// n of so many, in percent; 0 of nothing.
-static double percent(long n, long of) { return of ? 100.0 * (double)n / (double)of : 0; }
-
-// Failing to write a result fails the run.
+// A result that cannot be written fails the run.
 static void flush_results(void) {
     CHECK(!fflush(stdout) && !ferror(stdout), "cannot write the result: %s", strerror(errno));
 }
 
-// Writes text that may go to a terminal, without control codes other than newline and tab: no file
-// and no model can steer the terminal.
+// Writes text for a terminal: no control codes but newline and tab, so no file and no model can
+// steer the terminal.
 static void put_plain(FILE *f, Text t) {
     for (size_t i = 0; i < t.n; i++)
         if (!is_control(t.s[i]) || t.s[i] == '\n' || t.s[i] == '\t') fputc(t.s[i], f);
@@ -3702,22 +3700,26 @@ static void put_line(FILE *f, const char *label, Text t) {
     fputc('\n', f);
 }
 
-// A text that is the whole result: plain on a terminal, byte for byte elsewhere.
+// A text that is the result: plain on a terminal, byte for byte elsewhere.
 static void put_result(Text t) {
     if (isatty(1)) put_plain(stdout, t);
     else fwrite(t.s, 1, t.n, stdout);
     putchar('\n');
 }
 
-/* The word diff of y_o and y_c. The paper's Aligner is a residual: what matters is what it changes.
-   A word is made of letters, digits, apostrophes and bytes beyond ASCII; each other sign is a word
-   by itself. Blanks are no words: they lie between two, and do not count in comparisons. */
+/* The word diff of y_o and y_c. Most of y_c is y_o, so a reader wants to see the rest. A word is a
+   run of letters, digits, apostrophes and bytes beyond ASCII; any other sign is a word by itself.
+   Blanks lie between words and do not count in comparisons:
+
+       I do not know the capital of Austria.    y_o
+       The capital of Austria is Vienna.        y_c
+       [-I do not know the-]{+The+} capital of Austria {+is Vienna+}. */
 
 // Letters and bytes beyond ASCII are of class 2, digits of class 1, signs of 3, the rest of 0.
 static bool in_word(char c) { return character_class(c) % 3 || c == '\''; }
 
-// Cuts t into words word[1 .. n], at most `most`, the last of which takes what is left. Returns n.
-// word[0] is empty and lies where t begins, so each word has one before it.
+// Cuts t into words word[1 .. n], at most `most`, and returns n. The last one takes all that is
+// left. word[0] is empty and lies where t begins, so each word has one before it.
 static int diff_words(Text t, Text *word, int most) {
     int n = 0;
     word[0] = (Text){ t.s, 0 };
@@ -3731,59 +3733,62 @@ static int diff_words(Text t, Text *word, int most) {
     return n;
 }
 
-// Shows n neighbouring words as one piece, after the blanks before them; change is -1 for deleted,
-// 0 for kept, and +1 for inserted words.
-static void show_words(FILE *f, const Text *w, int n, int change, bool color) {
-    static const char *const OPEN[2][3] = { { "[-", "", "{+" }, { "\x1b[9;31m", "", "\x1b[32m" } };
-    static const char *const CLOSE[2][3] = { { "-]", "", "+}" }, { "\x1b[0m", "", "\x1b[0m" } };
-    if (!n) return;
-    const char *before = w[-1].s + w[-1].n, *end = w[n - 1].s + w[n - 1].n;
-    put_plain(f, (Text){ before, (size_t)(w->s - before) });
-    fputs(OPEN[color][change + 1], f);
-    put_plain(f, (Text){ w->s, (size_t)(end - w->s) });
-    fputs(CLOSE[color][change + 1], f);
-}
-
 // Prints y_o -> y_c as one text with the changes marked. lcs(i, j) is the length of a longest
 // common subsequence of the words from i and from j on:
 //
 //     lcs(i, j) = 1 + lcs(i + 1, j + 1)                   if the words i and j are the same
 //               = max(lcs(i + 1, j), lcs(i, j + 1))       otherwise
 //
-// It is computed from the end, so lcs(1, 1) comes last, with all others there to walk along.
-// Walking along its largest values gives the fewest marks. If less than half of the shorter text is
+// The table is filled from the end. Then the texts are walked from the beginning, always to the
+// larger neighbour, which keeps as many words as possible. If less than half of the shorter text is
 // kept, marks in between would only confuse: then all of it is one deletion and one insertion.
 static void show_diff(FILE *f, Text y_o, Text y_c, bool color) {
     enum { MOST = 2048 };
     Text *a = zalloc(MOST + 1, sizeof *a), *b = zalloc(MOST + 1, sizeof *b);
     const int n = diff_words(y_o, a, MOST), m = diff_words(y_c, b, MOST), row = m + 2;
     int *lcs = ints((n + 2) * row);
+
+    // lcs[i * row + j] is lcs(i, j). The row and the column beyond the last words stay 0.
     for (int i = n; i > 0; i--)
         for (int j = m; j > 0; j--) {
             int *at = lcs + i * row + j, down = at[row], right = at[1];
             *at = same(a[i], b[j]) ? at[row + 1] + 1 : down > right ? down : right;
         }
+
+    // The walk. Each round passes over what changes, up to the next word that both texts keep.
     const bool rewritten = 2 * lcs[row + 1] < least(n, m);
     for (int i = 1, j = 1; i <= n || j <= m; i++, j++) {
-        const int i0 = i, j0 = j;                       // what changes before the next kept word
+        const int i0 = i, j0 = j;
         while (i <= n || j <= m) {
             const int *at = lcs + i * row + j;
             if (!rewritten && i <= n && j <= m && same(a[i], b[j])) break;
             if (j > m || (i <= n && at[row] >= at[1])) i++;
             else j++;
         }
-        show_words(f, a + i0, i - i0, -1, color);
-        show_words(f, b + j0, j - j0, +1, color);
-        show_words(f, j == 1 && i <= n ? a + i : b + j, j <= m, 0, color);      // y_o's first blank
+
+        // Deleted words, inserted words and a kept one: each piece after the blanks before it.
+        const struct { const Text *word; int n; const char *open, *close; } PIECE[] = {
+            { a + i0, i - i0, color ? "\x1b[9;31m" : "[-", color ? "\x1b[0m" : "-]" },
+            { b + j0, j - j0, color ? "\x1b[32m" : "{+", color ? "\x1b[0m" : "+}" },
+            { j == 1 && i <= n ? a + i : b + j, j <= m, "", "" } };     // y_o's blanks come first
+        for (int k = 0; k < 3; k++) {
+            const Text *w = PIECE[k].word, *end = w + PIECE[k].n - 1;
+            if (end < w) continue;
+            const char *blanks = w[-1].s + w[-1].n;
+            put_plain(f, (Text){ blanks, (size_t)(w->s - blanks) });
+            fputs(PIECE[k].open, f);
+            put_plain(f, (Text){ w->s, (size_t)(end->s + end->n - w->s) });
+            fputs(PIECE[k].close, f);
+        }
     }
     fputc('\n', f);
     FREE(a, b, lcs);
 }
 
 /* ------------------------------------------------------------------------------------------------
-   Commands. */
+   What the commands share: options, models, and a Generator's memory. */
 
-// Everything that the command line can say. word: command, objective or model, file.
+// Everything that the command line can say. word: the command, then its objective, model or file.
 typedef struct {
     TrainOptions train;
     Decoding how;
@@ -3791,44 +3796,30 @@ typedef struct {
     int n_words, vocab, threads, diff, json, strict;
 } Options;
 
-// The one command line of this program. What is 0 here is off or has its default elsewhere; -1 is
-// "not given", where 0 means something.
+// The options of this run. 0 means that an option is off or has its default elsewhere. -1 means
+// that it was not given, if 0 would say something.
 static Options options = {
     .how = { .top_p = 1, .keep = -1 },
     .train = { .batch = -1, .lr = 1e-3, .lr_warmup = 0.03, .clip = 1, .adam_eps = 1e-8,
                .seed = 1 } };
 
-// Word i of the command line, which the command cannot do without.
+// Word i of the command line, without which the command cannot run.
 static const char *need_word(const Options *o, int i, const char *what) {
     if (o->n_words <= i) usage_error("`%s` needs %s", o->word[0], what);
     return o->word[i];
 }
 
-// What was this model trained for? A file from elsewhere does not say, and is taken at its word.
-static bool can_answer(const Model *m) {
-    return is(m->objective, "sft") || is(m->objective, "dpo") || is(m->objective, "rlhf");
+// What was this model trained to do? 0 if its file does not say, as one from elsewhere. The warm-up
+// counts as correcting, though all it has learnt is to copy.
+enum { ANSWERS = 1, CORRECTS = 2, JUDGES = 4 };
+
+static int role_of(const Model *m) {
+    const char *o = m->objective;
+    if (is(o, "sft") || is(o, "dpo") || is(o, "rlhf")) return ANSWERS;
+    return is(o, "aligner") || is(o, "warmup") ? CORRECTS : is(o, "reward") ? JUDGES : 0;
 }
 
-// The warm-up already corrects, though all that it has learnt is to copy.
-static bool can_correct(const Model *m) {
-    return is(m->objective, "aligner") || is(m->objective, "warmup");
-}
-
-static void check_vocab(int V) {
-    if (V < FIRST_PIECE || V > MAX_VOCAB)
-        usage_error("--vocab %d: %d to %d was expected", V, FIRST_PIECE, MAX_VOCAB);
-}
-
-// Loads a model that has a prompt, and was not trained for something else than what is asked of it.
-static void load_for(bool correcting, Model *m, const char *path) {
-    model_load(m, path);
-    template_of(m, true);
-    const bool other = correcting ? can_answer(m) : can_correct(m);
-    CHECK(!other && !is(m->objective, "reward"), "%s was trained as %s; a model that %s was "
-          "expected", path, m->objective, correcting ? "corrects" : "answers");
-}
-
-// A Generator for m, with the options `how`; generator_free() frees it.
+// Makes g ready to write with m, in the way that `how` says; generator_free() frees g.
 static void generator_init(Generator *g, Model *m, Decoding how) {
     *g = (Generator){ .m = m, .how = how };
     if (how.keep < 0) g->how.keep = m->keep;            // as the model's file says
@@ -3838,25 +3829,27 @@ static void generator_init(Generator *g, Model *m, Decoding how) {
     g->choice = zalloc((size_t)m->c.V, sizeof *g->choice);
 }
 
-// Frees what generator_init() and the cache have taken. A Generator that is all 0 is fine, too.
+// Frees all but the model. A Generator that is all 0 is fine, too.
 static void generator_free(Generator *g) {
     FREE(g->cache.keys, g->cache.values, g->count, g->choice);
     batch_free(&g->batch);
     *g = (Generator){ 0 };
 }
 
-// Makes each of n pieces of `old` floats `new` floats long, with zeros at the end. p, the memory of
-// all of them (or NULL, if old is 0), is replaced by what this returns.
-static float *longer_pieces(float *p, size_t n, size_t old, size_t new) {
-    float *to = zalloc(n, new * sizeof *to);
-    for (size_t i = 0; p && i < n; i++) copy_floats(to + i * new, p + i * old, old);
-    free(p);
-    return to;
+// Loads a model and makes g ready to write with it. The model must have a prompt, and must not have
+// been trained for anything but the roles asked for.
+static void generator_load(Generator *g, Model *m, const char *path, int roles, Decoding how) {
+    model_load(m, path);
+    template_of(m, true);
+    CHECK(!role_of(m) || role_of(m) & roles, "%s was trained as %s; a model that %s was expected",
+          path, m->objective, roles == ANSWERS ? "answers" : roles == CORRECTS ? "corrects"
+          : "answers or corrects");
+    generator_init(g, m, how);
 }
 
-// Room for n more tokens. The cache grows with the text, whatever context a file claims, and at
-// least to twice its length, so a text of T tokens is moved log T times. A head's keys are one
-// piece of it; its values are panels of NR columns (chapter 7), each of which is a piece.
+// Room for n more tokens. The cache grows with the text, whatever context a file claims. It grows
+// to twice the text at least, so T tokens are moved log T times at most. A head's keys are one
+// piece of memory; its values are panels of NR columns (chapter 7), each of which is one.
 static void generator_reserve(Generator *g, int n) {
     const Config *c = &g->m->c;
     Cache *k = &g->cache;
@@ -3865,26 +3858,37 @@ static void generator_reserve(Generator *g, int n) {
     acts_reserve(g->m, FEED, FEED, needed, false);
     if (needed <= old) return;
     k->capacity = round_up(needed > 2 * k->len ? needed : 2 * k->len, 256);
-    k->keys = longer_pieces(k->keys, heads, keys_size(hs, old), keys_size(hs, k->capacity));
-    k->values = longer_pieces(k->values, panels, (size_t)old * NR, (size_t)k->capacity * NR);
+    const size_t keys = keys_size(hs, k->capacity), values = (size_t)k->capacity * NR;
+    const Cache from = *k;
+    k->keys = zalloc(heads, keys * sizeof(float));
+    k->values = zalloc(panels, values * sizeof(float));
+    for (size_t i = 0; old && i < heads; i++)
+        copy_floats(k->keys + i * keys, from.keys + i * keys_size(hs, old), keys_size(hs, old));
+    for (size_t i = 0; old && i < panels; i++)
+        copy_floats(k->values + i * values, from.values + i * old * NR, (size_t)old * NR);
+    FREE(from.keys, from.values);
 }
 
-// For qsort(). Equal probabilities are ordered by id, so the order never depends on qsort().
+// For qsort(), which promises no order for equal elements: equal probabilities are ordered by id.
 static int likelier_first(const void *pa, const void *pb) {
     const struct Choice *a = pa, *b = pb;
     if (a->p != b->p) return a->p > b->p ? -1 : 1;
     return (a->id > b->id) - (a->id < b->id);
 }
 
+/* ------------------------------------------------------------------------------------------------
+   Commands that make something: `tokenizer` and `train`. */
+
 // `tokenizer`: learns from what the model will see, the filled prompt and the target after it. Both
-// begin with a space, as encode() puts one before each text. A row without a correction (data for
-// SFT) has its answer as the target.
+// begin with a space, because encode() puts one before each text. The target is the correction or,
+// if a row has none (data for SFT), the answer.
 static void run_tokenizer(const Options *o) {
     const TrainOptions *t = &o->train;
     Model m = { 0 };                                    // only its template is used
     Buf all = { 0 }, target = { 0 };
     if (!t->n_data || !t->out) usage_error("`tokenizer` needs --data, --vocab and --out");
-    check_vocab(o->vocab);
+    if (o->vocab < FIRST_PIECE || o->vocab > MAX_VOCAB)
+        usage_error("--vocab %d: %d to %d was expected", o->vocab, FIRST_PIECE, MAX_VOCAB);
     set_template(&m, t->prompt ? t->prompt : "default");
     for (int i = 0; i < t->n_data; i++) {
         Objects in;
@@ -3893,11 +3897,8 @@ static void run_tokenizer(const Options *o) {
         while (next_good_row(&in, NEED_X | NEED_Y_O, &row)) {
             Buf condition = prompt(&m, row.x, row.y_o);
             if (!json_text(json_find(in.object, "correction"), &target)) buf_set(&target, row.y_o);
-            buf_puts(&all, " ");
-            buf_puts(&all, condition.s);
-            buf_puts(&all, "\n ");
-            buf_puts(&all, target.s);
-            buf_puts(&all, "\n");
+            const char *const part[] = { " ", condition.s, "\n ", target.s, "\n" };
+            for (int k = 0; k < 5; k++) buf_puts(&all, part[k]);
             free(condition.s);
         }
         objects_close(&in);
@@ -3914,7 +3915,7 @@ static void run_tokenizer(const Options *o) {
 }
 
 // The shape that the options ask for, with a vocabulary of V pieces. An option that is not given is
-// 0, and has the default that --help names. F = 11/4 C is near the 8/3 C of Llama.
+// 0 and gets the default that --help names. F = 11/4 C is near the 8/3 C of Llama.
 static Config shape_of(const TrainOptions *t, int V) {
     Config c = { .V = V, .C = t->dim ? t->dim : 128, .L = t->layers ? t->layers : 3,
                  .H = t->heads ? t->heads : 8, .context = t->context ? t->context : 256,
@@ -3926,8 +3927,8 @@ static Config shape_of(const TrainOptions *t, int V) {
     return c;
 }
 
-// The model that a run begins with: --init's weights, tokenizer and prompt (that is how the Aligner
-// begins where the warm-up ended), or a new one with random weights.
+// The model that a run begins with. With --init it is that file's weights, tokenizer and prompt:
+// this is how an Aligner begins where its warm-up ended. Otherwise it has random weights.
 static void first_model(Model *m, const TrainOptions *t, const char *objective) {
     const bool shape = t->dim || t->layers || t->heads || t->kv_heads || t->hidden || t->context;
     if (!t->init == !t->tokenizer || (t->init && (shape || t->tied)))
@@ -3946,18 +3947,17 @@ static void first_model(Model *m, const TrainOptions *t, const char *objective) 
     snprintf(m->objective, sizeof m->objective, "%s", objective);
 }
 
-// Refuses what no run can be; `train` and the objectives of tests/lab.c share it.
+// Refuses options that make no run. `train` and the objectives of tests/lab.c share it.
 static void check_train_options(const TrainOptions *t) {
     if (!t->n_data || !t->out) usage_error("`train` needs --data and --out");
     if (!t->steps == !t->epochs) usage_error("`train` needs either --steps or --epochs");
-    if (t->batch < 1) usage_error("--batch needs a number from 1 on");
+    if (t->batch < 1) usage_error("--batch needs a number of at least 1");
     if (t->ema >= 1) usage_error("--ema needs a number below 1");
     if (t->epochs > 1000000) usage_error("--epochs needs a number up to 1000000");
 }
 
-// `train`: what can be refused without reading the data has been refused before this reads it. The
-// objective is chosen here, by name, and turns triples into rows in rows_load(); the training loop
-// never asks for it again.
+// `train`: the objective is chosen here, by name, and turns triples into rows in rows_load(). The
+// training loop never asks for it again. Mistakes in the options are found before the data is read.
 static void run_train(const Options *o) {
     const TrainOptions *t = &o->train;
     const char *name = need_word(o, 1, "an objective: sft, warmup or aligner");
@@ -3965,6 +3965,8 @@ static void run_train(const Options *o) {
                         : is(name, "aligner") ? aligner : NULL;
     if (!objective) usage_error("\"%s\": sft, warmup or aligner was expected", name);
     check_train_options(t);
+
+    // The model first: its tokenizer and its template turn triples into rows.
     Model m;
     Rows rows = { 0 }, valid = { 0 };
     first_model(&m, t, name);
@@ -3981,18 +3983,31 @@ static void run_train(const Options *o) {
     model_free(&m);
 }
 
-// What answers and corrects, and its last reply: y_o is what was corrected (asked: it is the
-// upstream model's), y is what came out, and reason says why it is a copy or has no end.
+/* ------------------------------------------------------------------------------------------------
+   Commands that write text: `answer` and `correct`. Both reply to one --question, talk on a
+   terminal, or work as a filter that reads and writes rows. */
+
+// The models that reply, and their last reply: y_o is the answer that was corrected, y the reply.
+// reason says why y is a copy of y_o or has no end, and is NULL otherwise.
 typedef struct {
     Model m, pi;
     Generator g, upstream;              // of m; of pi, the upstream model, if there is one
-    bool correcting, asked, copied;
+    bool correcting, asked, copied;     // asked: y_o is the upstream model's; copied: y is y_o
     Buf y_o, y;
     const char *reason;
 } Session;
 
-// Answers x, or corrects y_o, into s->y. An empty answer asks the upstream model, if there is one:
-// then this is one draw from the composed policy of Eq. (2).
+// What a command does not use of it is 0.
+static void session_free(Session *s) {
+    generator_free(&s->g);
+    generator_free(&s->upstream);
+    model_free(&s->m);
+    model_free(&s->pi);
+    FREE(s->y_o.s, s->y.s);
+}
+
+// Answers x, or corrects y_o, into s->y. If y_o is empty and there is an upstream model, this is
+// one draw from the composed policy of Eq. (2).
 static void respond(Session *s, Text x, Text y_o) {
     s->asked = s->upstream.m && !y_o.n;
     buf_set(&s->y_o, y_o);
@@ -4002,8 +4017,8 @@ static void respond(Session *s, Text x, Text y_o) {
     s->copied = s->correcting && same(contents(&s->y_o), contents(&s->y));
 }
 
-// One correction for a reader, on stdout: the diff, and under it "copied" or "corrected" with the
-// reason if there is one. NO_COLOR is what many programs take for "no colours, please".
+// One correction for a reader, on stdout: the diff, and below it the verdict, with the reason if
+// there is one. NO_COLOR in the environment asks many programs for no colours.
 static void show_correction(const char *label, const Session *s) {
     const bool color = isatty(1) && !getenv("NO_COLOR");
     fputs(label, stdout);
@@ -4013,8 +4028,18 @@ static void show_correction(const char *label, const Session *s) {
            color ? "\x1b[0m" : "");
 }
 
-// Writes, as one line, the members of object whose keys are not in drop (a list up to a NULL), as
-// they were written, and then `more`.
+// Adds a member to the inside of a JSON object: its value is raw JSON or, if raw is NONE, the text
+// t as a string.
+static void put_member(Buf *object, const char *name, Text raw, Text t) {
+    buf_puts(object, object->n ? ", \"" : "\"");
+    buf_puts(object, name);
+    buf_puts(object, "\": ");
+    if (raw.s) buf_add(object, raw.s, raw.n);
+    else json_put(object, t);
+}
+
+// Writes one line: the members of object as they were written, but for the keys in drop (a list up
+// to a NULL), and after them `more`.
 static void print_row(Text object, const char *const *drop, const Buf *more) {
     Buf line = { 0 };
     Text key, value;
@@ -4034,69 +4059,56 @@ static void print_row(Text object, const char *const *drop, const Buf *more) {
     free(line.s);
 }
 
-// One bad row does not end a service: it comes back with the reason, and counts as copied. Text
-// that is no JSON comes back as {"line": "the text"}, which is what read_object() made of it.
-static void print_bad_row(const Objects *in, const char *key, bool correcting) {
-    Buf more = { 0 };
-    buf_puts(&more, correcting ? "\"action\": \"copy\", \"reason\": " : "\"reason\": ");
-    json_put(&more, text(in->reason));
-    print_row(in->object, (const char *const[]){ key, "action", "reason", NULL }, &more);
-    free(more.s);
-}
-
-// The row with an answer, or with a correction and an action. A reason beside an old action (or
-// answer) is about that and goes with it; a reason alone is the user's.
-static void print_reply(const Session *s, const Objects *in) {
+// The row with an answer, or with a correction and an action ("copy" or "correct"). A copy is
+// written as the answer was, byte for byte. An old reason that came with an old action
+// or answer goes with it; one without is the user's and stays, unless this reply has its own. A
+// bad row comes back with its reason, and counts as a copy.
+static void print_reply(const Session *s, const Objects *in, bool good) {
     const char *key = s->correcting ? "correction" : "answer";
     const char *verdict = s->correcting ? "action" : "answer";
-    const bool drop_reason = s->reason || json_find(in->object, verdict).s;
-    const Text raw = json_find(in->object, "answer");
+    const char *reason = good ? s->reason : in->reason;
+    const bool asked = good && s->asked, copied = !good || s->copied;
+    const bool drop_reason = reason || json_find(in->object, verdict).s;
     Buf more = { 0 };
-    if (s->asked) {
-        buf_puts(&more, "\"answer\": ");
-        json_put(&more, contents(&s->y_o));
-        buf_puts(&more, ", ");
-    }
-    buf_puts(&more, s->correcting ? "\"correction\": " : "\"answer\": ");
-    if (s->copied && !s->asked) buf_add(&more, raw.s, raw.n);   // byte for byte, as it was written
-    else json_put(&more, contents(&s->y));
-    if (s->correcting) buf_puts(&more, ", \"action\": ");
-    if (s->correcting) buf_puts(&more, s->copied ? "\"copy\"" : "\"correct\"");
-    if (s->reason) buf_puts(&more, ", \"reason\": ");
-    if (s->reason) json_put(&more, text(s->reason));
-    print_row(in->object, (const char *const[]){ key, verdict, drop_reason ? "reason" : key,
-                                                 s->asked ? "answer" : key, NULL }, &more);
+    if (asked) put_member(&more, "answer", NONE, contents(&s->y_o));
+    if (good)
+        put_member(&more, key, copied && !asked ? json_find(in->object, "answer") : NONE,
+                   contents(&s->y));
+    if (s->correcting) put_member(&more, "action", NONE, text(copied ? "copy" : "correct"));
+    if (reason) put_member(&more, "reason", NONE, text(reason));
+    print_row(in->object, (const char *const[]){ key, good ? verdict : "action",
+                                                 drop_reason ? "reason" : key,
+                                                 asked ? "answer" : key, NULL }, &more);
     free(more.s);
 }
 
 // A filter: one line for one, written before the next is read. Memory does not grow with the input,
-// and a program at the other end of two pipes may wait for each reply before it sends more.
+// and a program at the other end of two pipes may wait for each reply. A bad row does not end the
+// service unless --strict asks for that.
 static void filter(Session *s, const Options *o) {
     Objects in;
     Triple t;
     const int keys = s->correcting ? NEED_X | NEED_Y_O : NEED_X;
     objects_open(&in, o->n_words > 2 ? o->word[2] : NULL);
-    for (enum Status status; (status = next_row(&in, keys, &t)) != ROW_END; ) {
-        CHECK(status == ROW_GOOD || !o->strict, "%s: %s", in.path, in.reason);
-        if (status == ROW_GOOD) respond(s, t.x, t.y_o);
-        if (status == ROW_BAD) {
-            print_bad_row(&in, s->correcting ? "correction" : "answer", s->correcting);
-        } else if (o->diff) {
+    for (enum Status status; (status = next_row(&in, keys, &t)) != ROW_END; flush_results()) {
+        const bool good = status == ROW_GOOD;
+        CHECK(good || !o->strict, "%s: %s", in.path, in.reason);
+        if (good) respond(s, t.x, t.y_o);
+        if (good && o->diff) {
             put_line(stdout, "x    ", t.x);
             put_line(stdout, "y_o  ", contents(&s->y_o));
             show_correction("y_c  ", s);
             putchar('\n');
         } else {
-            print_reply(s, &in);
+            print_reply(s, &in, good);
         }
-        flush_results();
     }
     objects_close(&in);
 }
 
-// Reads lines from the terminal up to an empty one into b, without escape sequences (an arrow key
-// is ESC [ D) and control codes. A question or an answer may be pasted whole, with its newlines.
-// The terminal itself cuts a line at 4,095 bytes; that is said. False at the end of input.
+// Reads a text from the terminal, up to an empty line: a question of several lines may be pasted.
+// Control codes and escape sequences (an arrow key is ESC [ D) are dropped. The terminal itself
+// cuts lines at 4,095 bytes; a message says so. False at the end of input.
 static bool ask(const char *label, Buf *b) {
     char *line = NULL;
     size_t capacity = 0;
@@ -4106,11 +4118,10 @@ static bool ask(const char *label, Buf *b) {
     while ((n = getline(&line, &capacity, stdin)) > 0 && strcspn(line, "\r\n")) {
         if (n >= 4095) fputs("(the terminal cuts lines at 4,095 bytes; use a file)\n", stderr);
         if (b->n) buf_puts(b, "\n");
-        for (const char *p = line; *p; p++) {
+        for (const char *p = line; *p; p += *p != 0) {
             if (*p == '\x1b' && (p[1] == '[' || p[1] == 'O'))
                 p += 2 + strspn(p + 2, "0123456789;?");
             else if (!is_control(*p) || *p == '\t') buf_add(b, p, 1);
-            if (!*p) break;
         }
         fputs("             . ", stderr);
     }
@@ -4118,7 +4129,8 @@ static bool ask(const char *label, Buf *b) {
     return n > 0 || b->n;
 }
 
-// On a terminal: question in, answer in (or from the upstream model), correction out, until Ctrl-D.
+// On a terminal: a question, an answer (typed, or from the upstream model), and its correction,
+// until Ctrl-D.
 static void converse(Session *s) {
     Buf x = { 0 }, y_o = { 0 };
     fprintf(stderr, "An empty line ends what you enter, Ctrl-D ends the conversation.%s\n",
@@ -4129,32 +4141,15 @@ static void converse(Session *s) {
         respond(s, contents(&x), contents(&y_o));
         if (s->asked) put_line(stderr, "answer y_o   = ", contents(&s->y_o));
         if (s->correcting) show_correction("correction   = ", s);
-        else put_line(stdout, "", contents(&s->y));
+        else put_result(contents(&s->y));
         fflush(stdout);
     }
     fputc('\n', stderr);
     FREE(x.s, y_o.s);
 }
 
-// --question, and for `correct` --answer: the text alone, or with --diff the diff and the verdict.
-static void reply_once(Session *s, const Options *o) {
-    respond(s, text(o->question), text(s->correcting ? o->answer : ""));
-    if (s->asked) put_line(stderr, "answer y_o   = ", contents(&s->y_o));
-    if (o->diff) show_correction("", s);
-    else put_result(contents(&s->y));
-    if (s->reason && !o->diff) fprintf(stderr, "aligner: %s\n", s->reason);
-}
-
-// Frees what a command's session holds; what it does not use is 0.
-static void session_free(Session *s) {
-    generator_free(&s->g);
-    generator_free(&s->upstream);
-    model_free(&s->m);
-    model_free(&s->pi);
-    FREE(s->y_o.s, s->y.s);
-}
-
-// `answer` and `correct`: one question, a conversation, or a filter.
+// `answer` and `correct`. A reply to --question is the text alone or, with --diff, the diff and the
+// verdict.
 static void run_generate(const Options *o) {
     Session s = { .correcting = is(o->word[0], "correct") };
     const char *path = need_word(o, 1, "a model");
@@ -4162,35 +4157,41 @@ static void run_generate(const Options *o) {
     const double start = seconds();
     if (o->question && (o->n_words > 2 || (s.correcting && !o->answer)))
         usage_error("--question needs --answer for `correct`, and no file");
-    load_for(s.correcting, &s.m, path);
-    generator_init(&s.g, &s.m, o->how);
-    if (o->upstream) {
-        load_for(false, &s.pi, o->upstream);
-        generator_init(&s.upstream, &s.pi, o->how);
+    generator_load(&s.g, &s.m, path, s.correcting ? CORRECTS : ANSWERS, o->how);
+    if (o->upstream) generator_load(&s.upstream, &s.pi, o->upstream, ANSWERS, o->how);
+    if (o->question) {
+        respond(&s, text(o->question), text(s.correcting ? o->answer : ""));
+        if (s.asked) put_line(stderr, "answer y_o   = ", contents(&s.y_o));
+        if (o->diff) show_correction("", &s);
+        else put_result(contents(&s.y));
+        if (s.reason && !o->diff) fprintf(stderr, "aligner: %s\n", s.reason);
+    } else if (talks) {
+        converse(&s);
+    } else {
+        filter(&s, o);
+        if (!o->train.quiet)
+            fprintf(stderr, "%ld tokens, %ld of them copied from the draft, in %ld passes, "
+                    "%.1f s\n", s.g.tokens, s.g.copied, s.g.passes, seconds() - start);
     }
-    if (o->question) reply_once(&s, o);
-    else if (talks) converse(&s);
-    else filter(&s, o);
-    if (!o->train.quiet && !talks && !o->question)
-        fprintf(stderr, "%ld tokens, %ld of them copied from the draft, in %ld passes, %.1f s\n",
-                s.g.tokens, s.g.copied, s.g.passes, seconds() - start);
     session_free(&s);
 }
 
-// `eval`: the loss a target token; for an Aligner also what it does, decoding as `correct` does. A
-// row should be copied if its gold correction equals its answer, otherwise it should be corrected.
-// So an Aligner can fail in three ways: it changes what was good, it misses what was bad, or it
-// corrects it wrongly. [0] counts the rows to correct, [1] those to copy.
+/* ------------------------------------------------------------------------------------------------
+   Commands that look: `eval`, `sample`, `tokens`, `info`. */
+
+// `eval`: the loss per target token. An Aligner also corrects each row, as `correct` would. A row
+// should be copied if its gold correction equals its answer; otherwise it should be corrected. So
+// an Aligner can fail in three ways: it changes what was good, it misses what was bad, or it
+// corrects it wrongly. [0] counts the rows to correct, [1] the rows to copy.
 static void run_eval(const Options *o) {
     Session s = { .correcting = true };
-    Batch unit;
     Rows rows = { 0 };
     long n[2] = { 0 }, exact[2] = { 0 }, missed = 0, targets = 0;
     if (!o->train.n_data) usage_error("`eval` needs --data");
-    model_load(&s.m, need_word(o, 1, "a model"));
-    const bool answers = can_answer(&s.m);
-    CHECK(!is(s.m.objective, "reward"), "%s: a reward model; build/lab score uses it", o->word[1]);
-    generator_init(&s.g, &s.m, o->how);
+    generator_load(&s.g, &s.m, need_word(o, 1, "a model"), ANSWERS | CORRECTS, o->how);
+    const bool answers = role_of(&s.m) == ANSWERS;
+
+    // Each row is kept for the loss. An Aligner corrects it at once.
     for (int i = 0; i < o->train.n_data; i++) {
         Objects in;
         Triple t;
@@ -4209,10 +4210,10 @@ static void run_eval(const Options *o) {
         objects_close(&in);
     }
     CHECK(rows.n, "no rows to evaluate in %s", o->train.data[0]);
-    const int T = unit_size(&rows, &rows);
-    batch_alloc(&unit, T, T);
-    acts_reserve(&s.m, T, T, T, true);
-    const double loss = mean_loss(&s.m, &rows, &unit);
+
+    // Rates are shares of the rows to correct, or of those to copy.
+    const double loss = mean_loss(&s.m, &rows);
+    const double bad = fmax((double)n[0], 1), good = fmax((double)n[1], 1);
     const long wrong = n[0] - exact[0] - missed;
     if (o->json)
         printf("{\"rows\": %zu, \"target_tokens\": %ld, \"loss\": %.6f, \"copy\": {\"rows\": %ld, "
@@ -4224,55 +4225,58 @@ static void run_eval(const Options *o) {
                loss, exp(loss));
     if (!o->json && !answers)
         printf("to copy: %5ld rows, %6.2f %% exact;  to correct: %5ld rows, %6.2f %% exact, "
-               "%6.2f %% wrong, %6.2f %% missed\n", n[1], percent(exact[1], n[1]), n[0],
-               percent(exact[0], n[0]), percent(wrong, n[0]), percent(missed, n[0]));
-    batch_free(&unit);
+               "%6.2f %% wrong, %6.2f %% missed\n", n[1], 100.0 * (double)exact[1] / good, n[0],
+               100.0 * (double)exact[0] / bad, 100.0 * (double)wrong / bad,
+               100.0 * (double)missed / bad);
     rows_free(&rows);
     session_free(&s);
 }
 
-// `sample`: no prompt, the text goes on. It works for any model that model_load() reads. Prints the
-// text and what follows it, 256 tokens if --max-tokens does not say otherwise.
+// `sample`: the model continues a text, without a prompt: any model that model_load() reads will
+// do. Prints the text and what follows it, at most 256 tokens unless --max-tokens says otherwise.
 static void run_sample(const Options *o) {
-    Session s = { 0 };
+    Model m;
+    Generator g;
     Ids ids = { 0 }, out = { 0 };
-    model_load(&s.m, need_word(o, 1, "a model"));
+    model_load(&m, need_word(o, 1, "a model"));
     ids_add(&ids, BOS);
-    encode(s.m.tokenizer, text(o->text ? o->text : ""), &ids);
-    CHECK(ids.n <= s.m.c.context, "the text has %d tokens, the model's context is %d", ids.n,
-          s.m.c.context);
-    generator_init(&s.g, &s.m, o->how);
-    if (!s.g.how.max_tokens) s.g.how.max_tokens = 256;
-    generate(&s.g, &ids, NULL, 0, &out);
+    encode(m.tokenizer, text(o->text ? o->text : ""), &ids);
+    CHECK(ids.n <= m.c.context, "the text has %d tokens, the model's context is %d", ids.n,
+          m.c.context);
+    generator_init(&g, &m, o->how);
+    if (!g.how.max_tokens) g.how.max_tokens = 256;
+    generate(&g, &ids, NULL, 0, &out);
     for (int i = 0; i < out.n; i++) ids_add(&ids, out.a[i]);
-    s.y = decode_all(s.m.tokenizer, ids.a, ids.n);
-    put_result(contents(&s.y));
-    FREE(ids.a, out.a);
-    session_free(&s);
+    Buf all = decode_all(m.tokenizer, ids.a, ids.n);
+    put_result(contents(&all));
+    FREE(ids.a, out.a, all.s);
+    generator_free(&g);
+    model_free(&m);
 }
 
-// `tokens`: a text as the model sees it, or a row with the border between condition and target: id,
-// piece as a JSON string and, for a row, its half, with tabs between them. The row is the one that
-// training makes of what is given: with a correction the Aligner's, with an answer the warm-up's
-// (or for a model that answers SFT's).
+// `tokens`: a text as the model sees it, one token a line: its id, a tab, and its piece as a JSON
+// string. With --question it is a row, and a third column says condition or target. The row is the
+// one that training would make of what is given: with a correction the Aligner's, with an answer
+// the warm-up's (SFT's if the model answers), and with a question alone SFT's for an empty answer.
 static void run_tokens(const Options *o) {
     Model m = { 0 };
-    Ids ids = { 0 };
+    Row r;
     const char *path = need_word(o, 1, "a model or a tokenizer.bin"), *end = strrchr(path, '.');
     if (!o->question == !o->text) usage_error("`tokens` needs either --text or --question");
     if (end && is(end, ".bin")) m.tokenizer = tokenizer_load(path);
     else model_load(&m, path);
     if (!m.template) set_template(&m, o->train.prompt ? o->train.prompt : "default");
-    ids_add(&ids, BOS);
-    encode(m.tokenizer, text(o->text ? o->text : ""), &ids);
-    Row r = { ids.a, 0, ids.n };
     if (o->question) {
         const char *y_o = o->answer ? o->answer : "", *y_c = o->correction ? o->correction : "";
-        Triple t = { text(o->question), text(y_o), text(y_c) };
-        bool answers = !o->answer || can_answer(&m);
-        r = o->correction ? aligner(&m, t) : answers ? sft(&m, t) : warmup(&m, t);
-        free(ids.a);
+        const bool answers = !o->answer || role_of(&m) == ANSWERS;
+        const Objective objective = o->correction ? aligner : answers ? sft : warmup;
+        r = objective(&m, (Triple){ text(o->question), text(y_o), text(y_c) });
+    } else {
+        r = make_row(&m, (Buf){ copy_text(text(o->text)), strlen(o->text), 0 }, NONE);
+        r.n--;                                          // a text has no </s>
     }
+
+    // A piece may hold quotes, newlines or half a character: JSON shows all of them.
     for (int i = 0; i < r.n; i++) {
         Buf piece = { 0 };
         json_put(&piece, m.tokenizer->piece[r.ids[i]]);
@@ -4284,8 +4288,7 @@ static void run_tokens(const Options *o) {
     model_free(&m);
 }
 
-// `info`: what is in a model file: its shape, its size, what made it, and the prompt that it was
-// trained with.
+// `info`: what is in a model file: its shape and size, what it was trained for, and its prompt.
 static void run_info(const Options *o) {
     Model m;
     model_load(&m, need_word(o, 1, "a model"));
@@ -4305,13 +4308,13 @@ static void run_info(const Options *o) {
 }
 
 /* ------------------------------------------------------------------------------------------------
-   Options.  One table says what there is and which command takes it; tests/lab.c adds a second
-   one. Each option is stored where p points, so nothing but the table knows all of them. */
+   Options.  One table says which options there are and which commands take them; tests/lab.c adds a
+   second one. A value is stored where p points, so only the table knows all of them. */
 
 static const char VERSION[] = "aligner.c 2.0 (arXiv 2402.02416, PDF of January 2025)";
 
-// p points to: int, int, long, double, and const char * for the others (INPUTS: --data's list).
-// commands: the names of those that take it, or NULL: all. help: what it is, or its default.
+// p points to an int (FLAG, INT), a long, a double, or else a const char *; INPUTS fills the list
+// of --data. commands: the names of those that take it, or NULL for all. help: what --help says.
 enum Kind { FLAG, INT, LONG, REAL, STRING, INPUT, OUTPUT, INPUTS };
 typedef struct { const char *name; enum Kind kind; void *p; const char *commands, *help; } Option;
 
@@ -4319,61 +4322,61 @@ typedef struct { const char *name; enum Kind kind; void *p; const char *commands
 #define HOW(member) &options.how.member
 #define GENERATES "answer correct sample"
 static const Option OPTION[] = {
-    { "--data", INPUTS, T(data), "tokenizer train eval", "rows, JSONL; - is standard input" },
+    { "--data", INPUTS, T(data), "tokenizer train eval", "rows (JSONL); - is standard input" },
     { "--out", OUTPUT, T(out), "tokenizer train", "the file to write" },
     { "--prompt", STRING, T(prompt), "tokenizer train tokens",
       "default, v1, v2, paper, short, or a text with {question} and {answer}" },
-    { "--vocab", INT, &options.vocab, "tokenizer", "pieces, at most" },
-    { "--init", INPUT, T(init), "train", "the model to begin with" },
-    { "--tokenizer", INPUT, T(tokenizer), "train", "for a model from scratch, with a shape:" },
-    { "--dim", INT, T(dim), "train", "128" },
-    { "--layers", INT, T(layers), "train", "3" },
-    { "--heads", INT, T(heads), "train", "8" },
-    { "--kv-heads", INT, T(kv_heads), "train", "as many as heads" },
-    { "--hidden", INT, T(hidden), "train", "11/4 of dim" },
-    { "--context", INT, T(context), "train", "the longest row, 256" },
+    { "--vocab", INT, &options.vocab, "tokenizer", "the most pieces it may learn" },
+    { "--init", INPUT, T(init), "train", "the model to begin with, or:" },
+    { "--tokenizer", INPUT, T(tokenizer), "train", "begin with a new model of this shape:" },
+    { "--dim", INT, T(dim), "train", "default 128" },
+    { "--layers", INT, T(layers), "train", "default 3" },
+    { "--heads", INT, T(heads), "train", "default 8" },
+    { "--kv-heads", INT, T(kv_heads), "train", "default: as many as --heads" },
+    { "--hidden", INT, T(hidden), "train", "default: 11/4 of --dim" },
+    { "--context", INT, T(context), "train", "tokens of the longest row, default 256" },
     { "--tied", FLAG, T(tied), "train", "the head is the embedding matrix" },
-    { "--steps", LONG, T(steps), "train", "or:" },
-    { "--epochs", LONG, T(epochs), "train", "each row once an epoch" },
-    { "--batch", LONG, T(batch), "train", "rows a step, 16, or:" },
-    { "--tokens", LONG, T(tokens), "train", "tokens a step" },
-    { "--lr", REAL, T(lr), "train", "the learning rate at its peak, 1e-3" },
-    { "--lr-warmup", REAL, T(lr_warmup), "train", "share of the steps before the peak, 0.03" },
-    { "--weight-decay", REAL, T(weight_decay), "train", "0" },
-    { "--clip", REAL, T(clip), "train", "the largest norm of a gradient, 1" },
-    { "--adam-eps", REAL, T(adam_eps), "train", "1e-8; 1e-4 leaves rare tokens' embeddings alone" },
+    { "--steps", LONG, T(steps), "train", "how long to train, or:" },
+    { "--epochs", LONG, T(epochs), "train", "how often each row is seen" },
+    { "--batch", LONG, T(batch), "train", "rows per step, default 16, or:" },
+    { "--tokens", LONG, T(tokens), "train", "tokens per step, at most" },
+    { "--lr", REAL, T(lr), "train", "the peak of the learning rate, default 1e-3" },
+    { "--lr-warmup", REAL, T(lr_warmup), "train", "share of the steps before it, default 0.03" },
+    { "--weight-decay", REAL, T(weight_decay), "train", "default 0" },
+    { "--clip", REAL, T(clip), "train", "largest norm of a gradient, default 1; 0: no limit" },
+    { "--adam-eps", REAL, T(adam_eps), "train", "default 1e-8; 1e-4 spares rare embeddings" },
     { "--muon", REAL, T(muon), "train", "Muon for the layers' matrices, at X times the rate" },
-    { "--ema", REAL, T(ema), "train", "saves the mean weights of the last 1 / (1 - X) steps" },
+    { "--ema", REAL, T(ema), "train", "save the mean weights of about the last 1 / (1 - X) steps" },
     { "--grow-below", REAL, T(grow_below), "train",
       "short rows first: targets double in length when the running loss falls below X" },
     { "--valid", INPUT, T(valid), "train", "rows to validate on" },
-    { "--log", OUTPUT, T(log), "train", "a CSV line for each step" },
+    { "--log", OUTPUT, T(log), "train", "a CSV file with one line per step" },
     { "--save-every", LONG, T(save_every), "train", "steps between checkpoints" },
     { "--resume", FLAG, T(resume), "train", "continue from the last one (same command; --threads,\n"
       "        --steps, --save-every, --log, --valid, --keep and --quiet may differ)" },
-    { "--seed", LONG, T(seed), "train " GENERATES, "1" },
+    { "--seed", LONG, T(seed), "train " GENERATES, "of the random numbers, default 1" },
     { "--keep", REAL, HOW(keep), "train correct eval",
-      "y_o stays unless y_c is e^X times as likely; train puts it into the file" },
-    { "--temperature", REAL, HOW(temperature), GENERATES, "0: greedy" },
-    { "--top-k", INT, HOW(top_k), GENERATES, "of the likeliest tokens" },
-    { "--top-p", REAL, HOW(top_p), GENERATES, "1" },
-    { "--frequency-penalty", REAL, HOW(frequency_penalty), GENERATES, "0" },
-    { "--max-tokens", INT, HOW(max_tokens), GENERATES, "new tokens" },
-    { "--no-draft", FLAG, HOW(no_draft), "correct", "decode without y_o as a draft" },
-    { "--upstream", INPUT, &options.upstream, "correct", "answers where an answer is empty" },
+      "y_o stays unless y_c is e^X times as likely; train writes X into the model" },
+    { "--temperature", REAL, HOW(temperature), GENERATES, "default 0: the likeliest token" },
+    { "--top-k", INT, HOW(top_k), GENERATES, "draw from the N likeliest tokens only" },
+    { "--top-p", REAL, HOW(top_p), GENERATES, "draw from the fewest that hold this share" },
+    { "--frequency-penalty", REAL, HOW(frequency_penalty), GENERATES, "on each token, default 0" },
+    { "--max-tokens", INT, HOW(max_tokens), GENERATES, "the most tokens to write" },
+    { "--no-draft", FLAG, HOW(no_draft), "correct", "write without a draft: slower, same text" },
+    { "--upstream", INPUT, &options.upstream, "correct", "a model that replaces empty answers" },
     { "--diff", FLAG, &options.diff, "correct", "show what changed" },
     { "--strict", FLAG, &options.strict, "answer correct", "stop at the first bad row" },
     { "--question", STRING, &options.question, "answer correct tokens", "one, instead of a file" },
     { "--answer", STRING, &options.answer, "correct tokens", "its answer" },
     { "--correction", STRING, &options.correction, "tokens", "its correction" },
     { "--text", STRING, &options.text, "sample tokens", "a text" },
-    { "--json", FLAG, &options.json, "eval", "the result as JSON" },
-    { "--threads", INT, &options.threads, NULL, "all there are" },
+    { "--json", FLAG, &options.json, "eval", "print the result as JSON" },
+    { "--threads", INT, &options.threads, NULL, "default: all there are" },
     { "--quiet", FLAG, T(quiet), NULL, "no progress" },
     { NULL, FLAG, NULL, NULL, NULL } };
 
 // words: how many it takes, itself included; first_file: the first of them that is a file. A
-// command takes the options of the command named by `like`, too.
+// command also takes the options of the command named by `like`.
 typedef struct {
     const char *name, *like;
     int words, first_file;
@@ -4381,14 +4384,14 @@ typedef struct {
     const char *help;
 } Command;
 
-// No command's name is a part of another's, so strstr() finds whole words.
+// No command's name is part of another's, so strstr() finds whole words.
 static bool takes(const Command *c, const Option *o) {
     return !o->commands || strstr(o->commands, c->name) ||
            (c->like && strstr(o->commands, c->like));
 }
 
-// Prints what there is: all commands, or the command called name and its options. table is a list
-// of option tables up to a NULL; a table ends with an option without name.
+// --help: all commands, or the command called name with its options. table is a list of option
+// tables up to a NULL; a table ends with an option without a name.
 static void show_help(const Command *command, const Option *const *table, const char *name) {
     static const char *const VALUE[] = { "", " N", " N", " X", " S", " FILE", " FILE", " FILE..." };
     printf("aligner.c: train and use a small Aligner (arXiv 2402.02416)\n");
@@ -4399,12 +4402,12 @@ static void show_help(const Command *command, const Option *const *table, const 
             for (const Option *o = *t; o->name; o++)
                 if (takes(c, o)) printf("    %s%s  %s\n", o->name, VALUE[o->kind], o->help);
     }
-    if (!name) printf("COMMAND --help lists its options. Exit 1: bad input, 2: usage.\n");
+    if (!name) printf("COMMAND --help lists its options. Exit 1: bad input, 2: bad usage.\n");
     flush_results();
 }
 
-// 0 for equal names; otherwise less than 0 by the letters that are neither in the beginning nor in
-// the end that the two share. A letter too many, too few or wrong costs one or two.
+// 0 for equal names, otherwise minus the number of letters that belong neither to a common
+// beginning nor to a common end.
 static int likeness(const char *a, const char *b) {
     int n = (int)strlen(a), m = (int)strlen(b), begin = 0, end = 0;
     while (begin < least(n, m) && a[begin] == b[begin]) begin++;
@@ -4412,22 +4415,20 @@ static int likeness(const char *a, const char *b) {
     return 2 * (begin + end) - n - m;
 }
 
-// An option that would have no effect is a mistake, and so is one that does not exist: the nearest
-// name is offered.
+// The option of command c with this name. One that does not exist, or that would have no effect, is
+// a mistake; the message offers the nearest name that c takes.
 static const Option *find_option(const Option *const *table, const Command *c, const char *name) {
     const Option *best = NULL;
-    int most = INT_MIN;
     for (; *table; table++)
-        for (const Option *o = *table; o->name; o++) {
-            if (!takes(c, o) || likeness(o->name, name) <= most) continue;
-            most = likeness(o->name, name);
-            best = o;
-        }
-    if (most < 0) usage_error("`%s` has no option %s; did you mean %s?", c->name, name, best->name);
+        for (const Option *o = *table; o->name; o++)
+            if (takes(c, o) && (!best || likeness(o->name, name) > likeness(best->name, name)))
+                best = o;
+    if (!is(best->name, name))
+        usage_error("`%s` has no option %s; did you mean %s?", c->name, name, best->name);
     return best;
 }
 
-// The command of that name. As with options, a wrong name is met with the nearest one that exists.
+// The command with this name; a wrong one is met with the nearest that exists.
 static const Command *find_command(const Command *c, const char *name) {
     const Command *best = c;
     for (; c->name; c++)
@@ -4437,31 +4438,24 @@ static const Command *find_command(const Command *c, const char *name) {
     return best;
 }
 
-// The files that a run reads and writes. Writing can destroy what is read only if both are one
-// file, under whatever names: hard links, symbolic links and redirections count.
-typedef struct { const char *path; bool output, exists; struct stat s; } NamedFile;
-static NamedFile named_file[32];
+// The files that a run reads and writes, by device and inode: hard links, symbolic links and
+// redirections are seen through.
+static struct NamedFile { const char *path; bool output, exists; struct stat s; } named_file[32];
 static int n_named_files;
 
-// Notes a file; fd: it is open already, otherwise -1.
+// Notes a file, and refuses it if this run reads and writes it, or writes it twice. Nothing else
+// protects input from output. fd is -1, or where the file is open already.
 static void name_file(const char *path, bool output, int fd) {
-    NamedFile f = { .path = path, .output = output };
     if (n_named_files == 32) usage_error("too many files");
-    f.exists = !(fd < 0 ? stat(path, &f.s) : fstat(fd, &f.s));
-    named_file[n_named_files++] = f;
-}
-
-// The one place that protects files, by device and inode: no file is both input and output, or two
-// outputs. And all outputs are tried before work begins.
-static void check_files(void) {
-    for (NamedFile *a = named_file; a < named_file + n_named_files; a++)
-        for (NamedFile *b = named_file; b < a; b++) {
-            bool one = is(a->path, b->path) || (a->exists && b->exists && same_file(&a->s, &b->s));
-            CHECK(!one || !(a->output || b->output), "%s and %s are one file: it is both input and "
-                  "output, or two outputs; name another", a->path, b->path);
-        }
-    for (int i = 2; i < n_named_files; i++)             // 0 and 1 are standard input and output
-        if (named_file[i].output) check_writable(named_file[i].path);
+    struct NamedFile *f = &named_file[n_named_files++];
+    *f = (struct NamedFile){ .path = path, .output = output };
+    f->exists = !(fd < 0 ? stat(path, &f->s) : fstat(fd, &f->s));
+    for (const struct NamedFile *a = named_file; a < f; a++) {
+        const bool both = f->exists && a->exists, one = is(path, a->path) ||
+                          (both && same_file(&f->s, &a->s));
+        CHECK(!one || !(f->output || a->output), "%s and %s are the same file, as both input and "
+              "output or as two outputs; name another", f->path, a->path);
+    }
 }
 
 // Stores the value of an option. Numbers are checked before they are narrowed.
@@ -4475,67 +4469,68 @@ static void set_option(const Option *o, const char *s) {
     if (o->kind == OUTPUT || (o->kind >= INPUT && !is(s, "-"))) name_file(s, o->kind == OUTPUT, -1);
     if (o->kind == REAL) *(double *)o->p = x;
     else if (o->kind == LONG) *(long *)o->p = (long)x;
-    else if (o->kind == INT) *(int *)o->p = (int)x;
+    else if (number) *(int *)o->p = (int)x;
     else if (o->kind != INPUTS) *(const char **)o->p = s;
     else if (options.train.n_data < 16) options.train.data[options.train.n_data++] = s;
     else usage_error("%s takes at most 16 files", o->name);
 }
 
-// Reads words and options of command c from argv[1 ..], up to its NULL. --key=value is --key value.
-// Words may come before, between and after options; `--data F M` leaves the last one of its files
-// to a command that has no model yet. At the end, what two options say about one thing is settled.
+// Reads words and options of command c from argv[1 ..], up to its NULL. Words may come before,
+// between and after options; --key=value is --key value. --data takes all words that follow it,
+// up to the next option.
 static void parse_options(const Option *const *table, const Command *c, char **argv) {
     TrainOptions *t = &options.train;
+    const Option *list = NULL;                          // --data, as long as words follow
     options.n_words = 0;
     for (char **arg = argv + 1; *arg; arg++) {
-        if (**arg != '-' || is(*arg, "-")) {
+        const bool word = **arg != '-' || is(*arg, "-");
+        if (word && list) {
+            set_option(list, *arg);
+        } else if (word) {
             if (options.n_words == c->words)
                 usage_error("`%s`: \"%s\" is one word too many", c->name, *arg);
             if (options.n_words >= c->first_file && !is(*arg, "-")) name_file(*arg, false, -1);
             options.word[options.n_words++] = *arg;
-            continue;
         }
-        char *value = strchr(*arg, '=');
-        if (value) *value++ = 0;
+        if (word) continue;
+
+        // An option. Its value follows = or is the next argument; a flag has none and becomes 1.
+        char *equals = strchr(*arg, '=');
+        if (equals) *equals = 0;
         const Option *o = find_option(table, c, *arg);
-        if (o->kind == FLAG) {
-            if (value) usage_error("%s takes no value", o->name);
-            *(int *)o->p = 1;
-            continue;
-        }
-        if (!value) value = *++arg;
+        if (o->kind == FLAG && equals) usage_error("%s takes no value", o->name);
+        const char *value = o->kind == FLAG ? "1" : equals ? equals + 1 : *++arg;
         if (!value) usage_error("%s needs a value", o->name);
         set_option(o, value);
-        for (; o->kind == INPUTS && arg[1] && (*arg[1] != '-' || is(arg[1], "-")); arg++)
-            set_option(o, arg[1]);                      // as many files as follow
+        list = o->kind == INPUTS ? o : NULL;
     }
-    if (options.n_words == 1 && c->words == 2 && t->n_data > 1)         // --data F M
-        options.word[options.n_words++] = t->data[--t->n_data];
+
+    // Options that depend on each other.
     if (options.how.top_p > 1) usage_error("--top-p needs a number up to 1");
-    if (t->batch > 0 && t->tokens) usage_error("either --batch or --tokens was expected");
+    if (t->batch > 0 && t->tokens) usage_error("--batch and --tokens exclude each other");
     if (t->batch < 0) t->batch = 16;
     options.how.seed = (uint64_t)t->seed;
     t->keep = options.how.keep;
 }
 
 static const Command COMMAND[] = {
-    { "tokenizer", NULL, 1, 1, run_tokenizer, "--data F... --vocab N --out F: learns its pieces" },
-    { "train", NULL, 2, 2, run_train, "sft|warmup|aligner --data F... --out M (--init M)" },
-    { "answer", NULL, 3, 1, run_generate, "M [F]: rows with question come back with answer" },
-    { "correct", NULL, 3, 1, run_generate, "M [F]: rows come back with correction and action" },
-    { "eval", NULL, 2, 1, run_eval, "M --data F...: the loss; corrections against gold" },
+    { "tokenizer", NULL, 1, 1, run_tokenizer, "--data F... --vocab N --out T: learns a tokenizer" },
+    { "train", NULL, 2, 2, run_train, "sft|warmup|aligner --init M --data F... --steps N --out M" },
+    { "answer", NULL, 3, 1, run_generate, "M [F]: adds an answer to each row" },
+    { "correct", NULL, 3, 1, run_generate, "M [F]: adds a correction and an action to each row" },
+    { "eval", NULL, 2, 1, run_eval, "M --data F...: the loss; corrections compared with gold" },
     { "sample", NULL, 2, 1, run_sample, "M --text S: continues a text" },
-    { "tokens", NULL, 2, 1, run_tokens, "M --text S: the tokens of a text or row" },
+    { "tokens", NULL, 2, 1, run_tokens, "M --text S: the tokens of a text or a row" },
     { "info", NULL, 2, 1, run_info, "M: what is in a model file" },
     { NULL, NULL, 0, 0, NULL, NULL } };
 
-// Finds the command, reads its options, and runs it. commands is a list up to an entry without
-// name, tables one up to a NULL. A run of `train` also writes OUT.state, so that is looked at, too.
-// Streams that the caller has closed are replaced by /dev/null, opened for reading: a result that
-// cannot be written must fail, not vanish.
+// Finds the command, reads its options, and runs it. commands is a list up to
+// one without a name, tables one up to a NULL. A stream that the caller has closed is replaced by
+// /dev/null, opened for reading: no file of ours becomes descriptor 0, 1 or 2, and a result that
+// cannot be written fails instead of vanishing.
 static int run_command(const Command *command, const Option *const *tables, int argc, char **argv) {
     static Buf state;
-    for (int fd = 0; fd < 3; fd++)                      // or a file of ours would be 0, 1 or 2
+    for (int fd = 0; fd < 3; fd++)
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) < 0) return 1;
     for (int i = 1; i < argc; i++) {
         if (is(argv[i], "--version")) return puts(VERSION) < 0 || fflush(stdout);
@@ -4554,9 +4549,12 @@ static int run_command(const Command *command, const Option *const *tables, int 
 #endif
     if (options.train.out && takes(c, &(Option){ .commands = "train" })) {
         state = with_ending(options.train.out, STATE);
-        name_file(state.s, true, -1);
+        name_file(state.s, true, -1);                   // a run of `train` writes it, too
     }
-    check_files();
+
+    // Outputs are tried before any work is done. Files 0 and 1 are the standard streams.
+    for (int i = 2; i < n_named_files; i++)
+        if (named_file[i].output) check_writable(named_file[i].path);
     c->run(&options);
     flush_results();
     return 0;

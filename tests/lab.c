@@ -502,8 +502,8 @@ static void trial_model(Model *m, const TrainOptions *t, const char *name) {
     const bool judges = is(name, "reward");
     if (judges) first_model(m, t, name);
     else model_load(m, t->init);
-    CHECK(judges || (m->template && !can_correct(m) && !is(m->objective, "reward")), "%s does not "
-          "answer questions; `%s` begins with a model that does", t->init, name);
+    CHECK(judges || (m->template && !(role_of(m) & (CORRECTS | JUDGES))), "%s does not answer "
+          "questions; `%s` begins with a model that does", t->init, name);
     snprintf(m->objective, sizeof m->objective, "%s", name);
 }
 
@@ -707,17 +707,6 @@ static bool both_sides(Generator *pi, Generator *mu, Triple t, Limits most, Side
     return fits;
 }
 
-// Loads an Aligner, or an upstream model, and makes it ready to write. A file from elsewhere does
-// not say what it was trained for, and is taken at its word.
-static void open_model(Session *s, const char *path, bool corrects) {
-    Model *m = &s->m;
-    model_load(m, path);
-    const bool other = is(m->objective, "reward") || (corrects ? can_answer(m) : can_correct(m));
-    CHECK(m->template && !other, "%s: %s was expected", path,
-          corrects ? "an Aligner" : "a model that answers");
-    generator_init(&s->g, m, GREEDY);
-}
-
 // One row's line, or its element of the JSON array; it is written at once, for the next may
 // take long.
 static void show_sides(const Sides *s, bool json, bool first) {
@@ -740,8 +729,8 @@ static void run_bound(const Options *o) {
     Sides one, sum = { 0 };
     long n = 0, skipped = 0;
     if (!o->train.n_data) usage_error("`bound` needs --data");
-    open_model(&pi, upstream, false);
-    open_model(&mu, path, true);
+    generator_load(&pi.g, &pi.m, upstream, ANSWERS, GREEDY);
+    generator_load(&mu.g, &mu.m, path, CORRECTS, GREEDY);
     if (o->json) printf("{\"rows\": [");
     for (int i = 0; i < o->train.n_data; i++) {
         Objects in;
@@ -1062,7 +1051,7 @@ static void run_steer(const Options *o) {
     if (o->train.n_data != 1) usage_error("`steer` needs --data with one file");
     const int n = parse_alphas(lab.alpha, alpha);
     const char *data = o->train.data[0], *valid = o->train.valid ? o->train.valid : data;
-    open_model(&s, path, true);
+    generator_load(&s.g, m, path, CORRECTS, GREEDY);
     if (lab.layer > m->c.L) usage_error("--layer %d: the model has %d layers", lab.layer, m->c.L);
     pairs_load(&fit_rows, m, data, aligner);
     pairs_load(&seen_rows, m, valid, aligner);
@@ -1124,7 +1113,7 @@ static void run_measure(const Options *o) {
     model_load(m, need_word(o, 1, "a model"));
     CHECK(scoring == is(m->objective, "reward"), scoring ? NOT_A_JUDGE
           : "%s is a reward model; use `score`", o->word[1]);
-    const bool asks = scoring || can_answer(m);        // is the condition the question alone?
+    const bool asks = scoring || role_of(m) == ANSWERS;     // is the condition the question alone?
     const bool corrected = !scoring && (target ? is(target, "correction") : !asks);
     const int keys = NEED_X | (!asks || !corrected ? NEED_Y_O : 0) | (corrected ? NEED_Y_C : 0);
     generator_init(g, m, GREEDY);
@@ -1132,7 +1121,9 @@ static void run_measure(const Options *o) {
     for (enum Status s; (s = next_row(&in, keys, &t)); ) {
         char number[128];
         if (s == ROW_BAD) {
-            print_bad_row(&in, name, false);
+            buf_set(&more, NONE);
+            put_member(&more, "reason", NONE, text(in.reason));
+            print_row(in.object, (const char *const[]){ name, "action", "reason", NULL }, &more);
             continue;
         }
 
@@ -1588,12 +1579,12 @@ static const Option LAB_OPTION[] = {
     { "--target", STRING, &lab.target, "loglik", "answer or correction" },
     { "--json", FLAG, &options.json, "bound steer bench", "the result as JSON" },
     { "--vocab", INT, &options.vocab, SHAPED, "pieces, of a shape in options:" },
-    { "--dim", INT, &options.train.dim, SHAPED, "128" },
-    { "--layers", INT, &options.train.layers, SHAPED, "3" },
-    { "--heads", INT, &options.train.heads, SHAPED, "8" },
-    { "--kv-heads", INT, &options.train.kv_heads, SHAPED, "as many as heads" },
-    { "--hidden", INT, &options.train.hidden, SHAPED, "11/4 of dim" },
-    { "--context", INT, &options.train.context, SHAPED, "the longest row, 256" },
+    { "--dim", INT, &options.train.dim, SHAPED, "default 128" },
+    { "--layers", INT, &options.train.layers, SHAPED, "default 3" },
+    { "--heads", INT, &options.train.heads, SHAPED, "default 8" },
+    { "--kv-heads", INT, &options.train.kv_heads, SHAPED, "default: as many as --heads" },
+    { "--hidden", INT, &options.train.hidden, SHAPED, "default: 11/4 of --dim" },
+    { "--context", INT, &options.train.context, SHAPED, "tokens of the longest row, default 256" },
     { "--tied", FLAG, &options.train.tied, SHAPED, "the head is the embedding matrix" },
     { "--muon", REAL, &options.train.muon, "memory", "as in train" },
     { "--ema", REAL, &options.train.ema, "memory", "as in train" },
