@@ -3811,12 +3811,12 @@ static const char *need_word(const Options *o, int i, const char *what) {
 
 // What was this model trained to do? 0 if its file does not say, as one from elsewhere. The warm-up
 // counts as correcting, though all it has learnt is to copy.
-enum { ANSWERS = 1, CORRECTS = 2, JUDGES = 4 };
+enum { ANSWERER = 1, CORRECTOR = 2, JUDGE = 4 };
 
 static int role_of(const Model *m) {
     const char *o = m->objective;
-    if (is(o, "sft") || is(o, "dpo") || is(o, "rlhf")) return ANSWERS;
-    return is(o, "aligner") || is(o, "warmup") ? CORRECTS : is(o, "reward") ? JUDGES : 0;
+    if (is(o, "sft") || is(o, "dpo") || is(o, "rlhf")) return ANSWERER;
+    return is(o, "aligner") || is(o, "warmup") ? CORRECTOR : is(o, "reward") ? JUDGE : 0;
 }
 
 // Makes g ready to write with m, in the way that `how` says; generator_free() frees g.
@@ -3842,7 +3842,7 @@ static void generator_load(Generator *g, Model *m, const char *path, int roles, 
     model_load(m, path);
     template_of(m, true);
     CHECK(!role_of(m) || role_of(m) & roles, "%s was trained as %s; a model that %s was expected",
-          path, m->objective, roles == ANSWERS ? "answers" : roles == CORRECTS ? "corrects"
+          path, m->objective, roles == ANSWERER ? "answers" : roles == CORRECTOR ? "corrects"
           : "answers or corrects");
     generator_init(g, m, how);
 }
@@ -4157,8 +4157,8 @@ static void run_generate(const Options *o) {
     const double start = seconds();
     if (o->question && (o->n_words > 2 || (s.correcting && !o->answer)))
         usage_error("--question needs --answer for `correct`, and no file");
-    generator_load(&s.g, &s.m, path, s.correcting ? CORRECTS : ANSWERS, o->how);
-    if (o->upstream) generator_load(&s.upstream, &s.pi, o->upstream, ANSWERS, o->how);
+    generator_load(&s.g, &s.m, path, s.correcting ? CORRECTOR : ANSWERER, o->how);
+    if (o->upstream) generator_load(&s.upstream, &s.pi, o->upstream, ANSWERER, o->how);
     if (o->question) {
         respond(&s, text(o->question), text(s.correcting ? o->answer : ""));
         if (s.asked) put_line(stderr, "answer y_o   = ", contents(&s.y_o));
@@ -4188,8 +4188,8 @@ static void run_eval(const Options *o) {
     Rows rows = { 0 };
     long n[2] = { 0 }, exact[2] = { 0 }, missed = 0, targets = 0;
     if (!o->train.n_data) usage_error("`eval` needs --data");
-    generator_load(&s.g, &s.m, need_word(o, 1, "a model"), ANSWERS | CORRECTS, o->how);
-    const bool answers = role_of(&s.m) == ANSWERS;
+    generator_load(&s.g, &s.m, need_word(o, 1, "a model"), ANSWERER | CORRECTOR, o->how);
+    const bool answers = role_of(&s.m) == ANSWERER;
 
     // Each row is kept for the loss. An Aligner corrects it at once.
     for (int i = 0; i < o->train.n_data; i++) {
@@ -4268,7 +4268,7 @@ static void run_tokens(const Options *o) {
     if (!m.template) set_template(&m, o->train.prompt ? o->train.prompt : "default");
     if (o->question) {
         const char *y_o = o->answer ? o->answer : "", *y_c = o->correction ? o->correction : "";
-        const bool answers = !o->answer || role_of(&m) == ANSWERS;
+        const bool answers = !o->answer || role_of(&m) == ANSWERER;
         const Objective objective = o->correction ? aligner : answers ? sft : warmup;
         r = objective(&m, (Triple){ text(o->question), text(y_o), text(y_c) });
     } else {

@@ -502,7 +502,7 @@ static void trial_model(Model *m, const TrainOptions *t, const char *name) {
     const bool judges = is(name, "reward");
     if (judges) first_model(m, t, name);
     else model_load(m, t->init);
-    CHECK(judges || (m->template && !(role_of(m) & (CORRECTS | JUDGES))), "%s does not answer "
+    CHECK(judges || (m->template && !(role_of(m) & (CORRECTOR | JUDGE))), "%s does not answer "
           "questions; `%s` begins with a model that does", t->init, name);
     snprintf(m->objective, sizeof m->objective, "%s", name);
 }
@@ -729,8 +729,8 @@ static void run_bound(const Options *o) {
     Sides one, sum = { 0 };
     long n = 0, skipped = 0;
     if (!o->train.n_data) usage_error("`bound` needs --data");
-    generator_load(&pi.g, &pi.m, upstream, ANSWERS, GREEDY);
-    generator_load(&mu.g, &mu.m, path, CORRECTS, GREEDY);
+    generator_load(&pi.g, &pi.m, upstream, ANSWERER, GREEDY);
+    generator_load(&mu.g, &mu.m, path, CORRECTOR, GREEDY);
     if (o->json) printf("{\"rows\": [");
     for (int i = 0; i < o->train.n_data; i++) {
         Objects in;
@@ -1051,7 +1051,7 @@ static void run_steer(const Options *o) {
     if (o->train.n_data != 1) usage_error("`steer` needs --data with one file");
     const int n = parse_alphas(lab.alpha, alpha);
     const char *data = o->train.data[0], *valid = o->train.valid ? o->train.valid : data;
-    generator_load(&s.g, m, path, CORRECTS, GREEDY);
+    generator_load(&s.g, m, path, CORRECTOR, GREEDY);
     if (lab.layer > m->c.L) usage_error("--layer %d: the model has %d layers", lab.layer, m->c.L);
     pairs_load(&fit_rows, m, data, aligner);
     pairs_load(&seen_rows, m, valid, aligner);
@@ -1113,7 +1113,7 @@ static void run_measure(const Options *o) {
     model_load(m, need_word(o, 1, "a model"));
     CHECK(scoring == is(m->objective, "reward"), scoring ? NOT_A_JUDGE
           : "%s is a reward model; use `score`", o->word[1]);
-    const bool asks = scoring || role_of(m) == ANSWERS;     // is the condition the question alone?
+    const bool asks = scoring || role_of(m) == ANSWERER;     // is the condition the question alone?
     const bool corrected = !scoring && (target ? is(target, "correction") : !asks);
     const int keys = NEED_X | (!asks || !corrected ? NEED_Y_O : 0) | (corrected ? NEED_Y_C : 0);
     generator_init(g, m, GREEDY);
