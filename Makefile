@@ -1,4 +1,4 @@
-# aligner.c: `make` builds the programs, `make test` runs every test, `make help` lists the rest.
+# aligner.c: `make` builds the programs, `make test` runs the tests, `make help` lists the rest.
 CC      = cc
 B       = build
 SECONDS = 60
@@ -56,7 +56,7 @@ $(B)/tests/%: tests/%.c $(wildcard tests/*.h) tests/kernels.c aligner.c Makefile
 
 tests: all $(TESTS)
 
-test:                     ## every test, offline; ends with "N passed, N failed"
+test:                     ## the tests, offline; ends with "N passed, N failed"
 	@$(MAKE) --no-print-directory -j 2 tests
 	@B=$(B) tests/run.sh
 
