@@ -2,17 +2,19 @@
 # train.sh - from nothing to a trained and examined Aligner on a laptop.
 #
 #   ./train.sh          makes whatever is missing: the world's data, two upstream models, the Aligner,
-#                       its examination (about five minutes on 2 cores); Ctrl-C loses nothing
-#   ./train.sh quick    the same with few steps, in build/quick: shows that it runs, nothing else
-#   ./train.sh long     three times the rows and steps, in build/long
+#                       its examination (about five minutes on 2 cores). After Ctrl-C the same
+#                       command goes on
+#   ./train.sh quick    the same with few steps, in build/quick: shows only that everything runs
+#   ./train.sh long     three times the Aligner's rows and steps, in build/long
 #   ./train.sh [quick] NAME...   the paper's experiments: tests/experiments.py lists their names
 #
 # Everything it makes is in build/: data/ (rows), models/ (GGUF), exam/ (answers, corrections, table).
+# What is there is not made again: after a change of the world, begin with `make clean`.
 # shellcheck disable=SC2086  # $new is a list of words
 set -eu
 called_from=$PWD
 cd "$(dirname "$(readlink -f "$0")")"
-export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}"    # threads that wait give the processor back
+export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}"    # waiting threads soon yield the processor
 dir=build how=full rows=
 experiments() {
     command -v python3 > /dev/null ||
@@ -33,11 +35,11 @@ mkdir -p "$data" "$models" "$exam"
 make --no-print-directory -s -j2 build/aligner build/world
 trap 'echo "stopped; the same command goes on from here" >&2; exit 130' INT
 
-# steps FULL QUICK LONG prints the number of optimiser steps of a stage.
+# steps FULL QUICK LONG prints how many optimiser steps a stage takes.
 steps() { case $how in full) echo "$1" ;; quick) echo "$2" ;; long) echo "$3" ;; esac; }
 
-# stage NAME OBJECTIVE OPTIONS... trains models/NAME.gguf unless it is there. A run that was
-# interrupted is resumed, bit for bit.
+# stage NAME OBJECTIVE OPTIONS... trains models/NAME.gguf unless it is there. An interrupted run is
+# resumed, bit for bit.
 stage() {
     name=$1 objective=$2; shift 2
     [ ! -f "$models/$name.gguf" ] || return 0
@@ -49,8 +51,8 @@ stage() {
     rm -f "$part.state"
 }
 
-# The tokenizer in the repository is what this world gives, bit for bit: it is trained again here
-# and compared.
+# The repository's tokenizer.bin comes from this world. It is trained again here and compared, byte
+# for byte.
 if [ ! -f "$dir/tokenizer.bin" ]; then
     echo "== tokenizer" >&2
     build/world corpus "$data/corpus.jsonl"
@@ -70,8 +72,8 @@ if [ ! -f "$data/made" ]; then
     touch "$data/made"
 fi
 
-# Two upstream models learn the world's questions with right and wrong answers (Eq. 1). Then they
-# are never touched again, and nothing they write is in the Aligner's data.
+# Two upstream models learn the world's questions with right and wrong answers, by Eq. (1). They
+# never change again, and nothing they write is in the Aligner's data.
 new="--tokenizer tokenizer.bin --prompt short --tied --context 256"
 stage upstream-small sft $new --dim 64 --layers 2 --heads 2 --hidden 176 \
     --data "$data/upstream.jsonl" --tokens 1024 --steps "$(steps 350 60 350)" \
@@ -80,8 +82,8 @@ stage upstream sft $new --dim 96 --layers 3 --heads 3 --hidden 264 \
     --data "$data/upstream.jsonl" --tokens 1024 --steps "$(steps 450 60 450)" \
     --lr 1e-2 --muon 0.6 --adam-eps 1e-5
 
-# Residual correction, p. 3: first the identity, from short texts to long ones, then copy or correct
-# (Eq. 4). docs/recipe.md says why each number is what it is.
+# Residual correction, p. 3: the Aligner first learns to copy, short texts before long ones, and then
+# to copy or correct, by Eq. (4). docs/recipe.md gives the reason for each number.
 stage warmup warmup $new --dim 96 --layers 5 --heads 3 --hidden 144 \
     --data "$data/identity.jsonl" --tokens 512 --grow-below 1.5 \
     --steps "$(steps 1000 150 1000)" --lr 2e-3 --adam-eps 1e-4
@@ -89,7 +91,8 @@ stage aligner aligner --init "$models/warmup.gguf" --data "$data/train.jsonl" --
     --steps "$(steps 4000 250 12000)" --lr 6e-3 --muon 0.5 --ema 0.98 --adam-eps 1e-4 --keep 2.5
 
 # The examination, opened here for the first time: everything above was chosen on data/dev.jsonl.
-# Speakers bring their answers, the two upstream models are asked first. Quick takes few rows.
+# The speakers' answers are in its rows; the two upstream models first answer their own questions.
+# Quick takes one row in 20.
 some() { if [ $how = quick ]; then awk 'NR % 20 == 1' "$1"; else cat "$1"; fi; }
 if [ ! -f "$exam/table.md" ]; then
     echo "== examination" >&2

@@ -27,7 +27,7 @@ def read(path, mode="r"):
         with open(path, mode, **({} if "b" in mode else {"encoding": "utf-8"})) as f:
             return f.read()
     except FileNotFoundError:
-        stop(path + " is not there: run ./run.sh first")
+        stop(path + " is missing: run ./run.sh first")
 
 
 # ---- The program and the models
@@ -35,7 +35,7 @@ def read(path, mode="r"):
 def compile_wasm():
     clang = os.environ.get("WASM_CC", "clang")
     if not shutil.which(clang):
-        stop("%s is not there; %s" % (clang, PACKAGES), 2)
+        stop("%s is missing; %s" % (clang, PACKAGES), 2)
     with tempfile.TemporaryDirectory() as tmp:
         probe, out = os.path.join(tmp, "probe.c"), os.path.join(tmp, "page.wasm")
         with open(probe, "w") as f:
@@ -89,7 +89,7 @@ def half(path):
     start = -(-at // 32) * 32
     for name_and_dims, n, matrix, kind, offset in tensors:
         if kind:
-            stop(path + " holds other tensors than F32")
+            stop(path + " has tensors that are not F32")
         data += bytes(-len(data) % 32)
         head += name_and_dims + struct.pack("<IQ", matrix, len(data))
         weights = struct.unpack_from("<%df" % n, b, start + offset)
@@ -98,7 +98,7 @@ def half(path):
 
 
 def blob(name):
-    """What the page loads, in base64; and as a file, for tests/page.mjs to compare with."""
+    """What the page loads, in base64; and a file of it, which tests/page.mjs compares."""
     data = compile_wasm() if name == "wasm" else half("%s/models/%s.gguf" % (BUILD, name))
     with open("%s/page.%s" % (BUILD, name), "wb") as f:
         f.write(data)
@@ -139,7 +139,7 @@ def diff(pair):
 
 
 def words(title):
-    """What the lesson says "In words" in the section whose title has this in it."""
+    """The "In words" paragraph of the lesson's section whose title contains this."""
     pattern = r"^## ([^\n]*%s[^\n]*)\n.*?^\*\*In words\.\*\* (.*?)\n\n" % re.escape(title)
     found = re.search(pattern, read("docs/aligner.md"), re.M | re.S)
     if not found:
@@ -152,7 +152,7 @@ def words(title):
 
 
 def mathml(formula):
-    """MathML of tokens between spaces: a_b has an index, a' a prime; letters are names."""
+    """MathML of tokens separated by spaces: a_b has an index, a' a prime; letters are names."""
     def atom(s):
         if "_" in s:
             base, index = s.split("_")
@@ -167,7 +167,7 @@ def mathml(formula):
     return '<div class="math"><math display="block">%s</math></div>' % inside
 
 
-# ---- How it learnt
+# ---- How it was trained
 
 def figure(inside, height, said, hidden=False):
     return ('<figure><svg viewBox="0 0 360 %d" aria-hidden="true">%s</svg><figcaption%s>%s'
@@ -175,7 +175,7 @@ def figure(inside, height, said, hidden=False):
 
 
 def curve(stage):
-    """A training log: running loss on a logarithmic scale, and the limit of growing rows."""
+    """A training log: the running loss on a logarithmic scale, and the limit of --grow-below."""
     rows = list(csv.DictReader(read("%s/models/%s.csv" % (BUILD, stage)).split("\n")))
     last, mean, points, limits, out = int(rows[-1]["step"]), None, [], [], ""
     x = lambda step: 40 + 300 * step / last
@@ -198,7 +198,7 @@ def curve(stage):
             x(step), 8 + i % 2 * 10, most)
     places = ["%.1f %.1f" % (x(step), y(max(mean, 10.0 ** low))) for step, mean in points]
     out += '<path class="loss" d="M%s"/>' % "L".join(places[::len(places) // 400 + 1])
-    said = "The loss per token falls from %.2f to %.3f in %d steps." % (
+    said = "The loss per target token falls from %.2f to %.3f in %d steps." % (
         float(rows[0]["loss"]), mean, last)
     if limits:
         said += " Dotted: the longest target in tokens, " + ", ".join(
@@ -207,7 +207,7 @@ def curve(stage):
 
 
 def examination():
-    """[(split, [(H, % good before, % good after)])] of train.sh's exam/table.json: its one reader."""
+    """[(split, [(H, % good before, % good after)])] of train.sh's exam/table.json."""
     table = json.loads(read(BUILD + "/exam/table.json"))
     share = lambda sums, h, when: 100 * sums["%s_%s" % (h, when)] / sums["answers"]
     return [(name[6:], [(h, share(sums, h, "before"), share(sums, h, "after"))
@@ -237,7 +237,7 @@ def bars():
     return figure(out, y + 12, "; ".join(said) + ".", True)
 
 
-# ---- Examples: rows of the examination, the first of each sort
+# ---- Examples: the first row of each sort in the examination
 
 def examples():
     rows = [json.loads(line) for name in ("speakers", "upstream")
@@ -253,7 +253,7 @@ def examples():
         ("a good answer", row("facts", "copy")), ("not helpful", row("facts", "helpful")),
         ("not harmless", row("requests", "harmless")), ("an insult", row("smalltalk", "harmless")),
         ("not honest", row("facts", "honest")), ("a notice", row("notices", "honest")),
-        ("a notice, read well", row("notices", "copy")),
+        ("a notice, read correctly", row("notices", "copy")),
         ("nobody knows", row("unknowable", "honest")),
         ("a real model's answer", lambda r: r["upstream"] == "upstream" and not copied(r)),
         ("a trouble", lambda r: r["kind"] == "troubles" and copied(r)),

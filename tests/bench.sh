@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# bench.sh: what `make bench` runs: this program in turn with its peers (A B A B), then medians,
-# ratios and shares of the limits, as a table and in build/bench.json. About five minutes. A peer
-# that is not installed is named and left out:
+# bench.sh - `make bench`: measures this program and its peers in turn (A B A B), then prints
+# medians, ratios and shares of the limits as a table, and writes build/bench.json. About five
+# minutes. A peer that is not installed is named and left out:
 #   PyTorch      apt-get install python3-torch libopenblas0-openmp
 #   llama.cpp    npm i --prefix build --no-save --ignore-scripts --omit=optional \
 #                    node-llama-cpp @node-llama-cpp/linux-x64
-#   FIRST=path   another build of this program (or of its first edition): the same parts, in turn
-# ROUNDS=1 tests/bench.sh is a quick look; figures that are quoted have 3 rounds or more, on a
-# machine that does nothing else.
+#   FIRST=path   another build of this program, or of its first edition
+# ROUNDS=1 tests/bench.sh is a quick look. Quote figures of 3 rounds or more, from a machine that does
+# nothing else.
 #   bench.sh scaling     how a step's time and memory grow with context, width and rows (2 minutes)
 set -u -o pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -17,10 +17,10 @@ export OMP_NUM_THREADS=$threads
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 lab=$B/lab
 
-# The slope is that of log(cost) over log(size), from the row above: 1 is proportional, 2 quadratic.
+# The slope of log(cost) over log(size), from the row above: 1 is proportional, 2 quadratic.
 scaling() {
     local base=(--dim 128 --layers 4 --heads 4 --hidden 352 --vocab 1024 --context 128) last=''
-    row() {                             # row SIZE BATCH OPTIONS...: of two equal ones, the last
+    row() {                             # row SIZE BATCH OPTIONS...: the last of two equal options counts
         local size=$1 batch=$2 ms mb
         shift 2
         ms=$("$lab" bench train "${base[@]}" --batch "$batch" "$@" |
@@ -51,18 +51,18 @@ if [ "${1:-}" = scaling ]; then scaling; exit; fi
 
 mkdir -p "$B/bench"
 : > "$B/bench/figures"
-take() {                                # take WHO COMMAND...: adds its lines, each with WHO before
+take() {                                # take WHO COMMAND...: adds its lines, each after WHO
     local who=$1
     shift
     "$@" 2> "$B/bench/err" | sed "s/^/$who /" >> "$B/bench/figures" && return
     echo "$who: $(tail -n 1 "$B/bench/err")" >&2
     return 1
 }
-both() {                                # both PART: ours, and the other build's in turn
+both() {                                # both PART: ours, then the other build's
     take ours "$lab" bench "$1" || exit 1
     [ -z "$FIRST" ] || take first "$FIRST" bench "$1" || exit 1
 }
-# The best known settings of PyTorch on a CPU: OpenBLAS with OpenMP, and a malloc that keeps memory.
+# The best known settings of PyTorch on a CPU: OpenBLAS with OpenMP, and a malloc that keeps its memory.
 openblas=/usr/lib/x86_64-linux-gnu/openblas-openmp
 torch() {
     env LD_LIBRARY_PATH=$openblas MALLOC_MMAP_THRESHOLD_=4294967296 \
@@ -73,7 +73,7 @@ has_torch=1 has_llama=1
 /usr/bin/python3 -c 'import torch' 2>/dev/null ||
     { has_torch=0; echo "PyTorch is not installed: nothing to compare training with"; }
 [ $has_torch = 0 ] || [ -d $openblas ] || { has_torch=0
-    echo "PyTorch has no libopenblas0-openmp: with the reference BLAS it is no peer"; }
+    echo "PyTorch has no libopenblas0-openmp: the reference BLAS would not be a fair peer"; }
 { [ -d build/node_modules/node-llama-cpp ] && command -v node > /dev/null; } ||
     { has_llama=0; echo "llama.cpp is not installed: nothing to compare decoding with"; }
 for shape in 15M 110M; do
@@ -94,7 +94,7 @@ for ((round = 1; round <= rounds; round++)); do
     done
 done
 
-# Lines are: who part shape, then pairs of key and value. Medians over the rounds.
+# A line is: who part shape, then pairs of key and value. Takes medians over the rounds.
 awk -v json="$B/bench.json" '
 function median(list,    a, n, i, j, x) {
     n = split(list, a, " ")

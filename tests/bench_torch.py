@@ -1,12 +1,12 @@
 #!/usr/bin/python3
-"""bench_torch.py: the training step of `lab bench` in PyTorch: the same shapes, tokens and rows.
+"""bench_torch.py - the training step of `lab bench` in PyTorch, with the same shapes, tokens and rows.
 
    bench_torch.py [tiny small medium]      prints lines like `lab bench`: part, shape, key value ...
 
 Llama's model (RMSNorm, rotary embeddings, SwiGLU, untied head), causal attention, cross-entropy,
-AdamW with clipping, f32. "train": B rows of T tokens, all of them targets. "rows": the Aligner's 32
-rows with masked conditions, padded to the longest of the batch as PyTorch users do (ignore_index);
-only target tokens count. Exits 3 if torch is not installed."""
+AdamW with clipping, f32. "train" has B rows of T tokens, all of them targets. "rows" has an Aligner's
+32 rows with masked conditions, padded to the longest of the batch as PyTorch users do (ignore_index);
+only target tokens count. Exits with 3 if torch is not installed."""
 import math, os, statistics, sys, time
 try:
     import torch, torch.nn as nn, torch.nn.functional as F
@@ -99,7 +99,7 @@ def bench(part, name):
         adamw.step()
         adamw.zero_grad(set_to_none=False)
         times.append(time.perf_counter() - start)
-    t = statistics.median(times[1:])    # the first one warms up
+    t = statistics.median(times[1:])    # the first warms up
     n = int((target >= 0).sum())
     unit = "tokens" if part == "train" else "targets"
     print(f"{part} {name} ms {1e3 * t:.1f} {unit}_per_s {n / t:.1f}")

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# cli.sh: the program as its users meet it: exit codes, messages, filters in pipes, Ctrl-C and
-# --resume, a terminal. Runs from the project's root with $B/aligner ($B is build unless set). A
-# tiny model learns four rows by heart first. What strangers bring (broken files and rows) is in
-# tests/faults.py.
+# cli.sh - the program as its users meet it: exit codes, messages, filters in pipes, Ctrl-C and
+# --resume, a terminal. Runs in the project's root with $B/aligner ($B is build unless set). First a
+# tiny model learns four rows by heart. Broken files and rows are in tests/faults.py.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 B=${B:-build}
@@ -11,7 +10,7 @@ t=$B/tests/tmp/cli.$$
 passed=0 failed=0
 unset NO_COLOR
 export OMP_NUM_THREADS=1
-[ -x "$aligner" ] || { echo "cli.sh: there is no $aligner; run make first"; exit 1; }
+[ -x "$aligner" ] || { echo "cli.sh: $aligner is missing; run make first"; exit 1; }
 mkdir -p "$t" && trap 'rm -rf "$t"' EXIT
 
 ok() {                                  # ok WHAT COMMAND...: the command succeeds
@@ -23,7 +22,7 @@ ok() {                                  # ok WHAT COMMAND...: the command succee
     [ ! -s "$t/err" ] || head -n 3 "$t/err" | cut -c1-200
 }
 run() { timeout 60 "$aligner" "$@" > "$t/out" 2> "$t/err" < /dev/null; }
-code() {                                # code N ARGS...: aligner exits with N; a failure says why in one line and prints no result
+code() {                                # code N ARGS...: aligner exits with N; a failure says why in one line, without a result
     local want=$1 got
     shift
     run "$@"
@@ -232,7 +231,7 @@ code 0 sample "$model" --temperature 2 --seed 3; cp "$t/out" "$t/first"; code 0 
 ok "the seed decides" cmp -s "$t/out" "$t/first"
 code 1 sample "$model" --text "$(printf 'long %.0s' {1..200})"
 
-# --- writing fails; stdout closes early
+# --- writing fails, stdout is closed early
 if [ -c /dev/full ]; then
     full() {
         timeout 60 "$aligner" "$@" < "$rows" > /dev/full 2> "$t/err"
@@ -249,7 +248,7 @@ for i in {1..200}; do cat "$rows"; done > "$t/many.jsonl"
 ok "| head -n 1 ends the filter" timeout 20 bash -c '"$0" correct "$1" --quiet < "$2" 2> "$3" | head -n 1 > "$4"' "$aligner" "$model" "$t/many.jsonl" "$t/err" "$t/out"
 ok "... with its first line" cmp -s "$t/out" <(head -n 1 "$t/want")
 
-# --- Ctrl-C saves; --resume goes on with the same bits
+# --- Ctrl-C saves; --resume continues bit for bit
 long_run="train aligner $tiny --data $rows --batch 3 --seed 5 --steps 1000 --save-every 300 --valid $rows --quiet"
 timeout 120 "$aligner" $long_run --out "$t/whole.gguf" --log "$t/whole.csv" 2> "$t/err"
 ok "a run without interruption" [ $? = 0 ]
@@ -267,7 +266,7 @@ code 0 $long_run --out "$t/none.gguf" --resume; ok "nothing saved yet: from the 
 ok "correct M f >> f is refused" [ $? = 1 ]; ok "... and says why" err 'both input and output'
 
 # --- a terminal: the conversation, colour
-terminal() {                            # terminal COMMAND: runs it on a pseudo-terminal that types its stdin
+terminal() {                            # terminal COMMAND: runs it on a pseudo-terminal; stdin is typed
     timeout 20 python3 -c '
 import os, pty, sys, time
 pid, fd = pty.fork()

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """coverage.py BUILD - which lines of aligner.c the tests in this build folder have run.
 
-`make coverage` builds the program and all tests with gcc --coverage, runs them, and calls this. Every
-program that includes aligner.c counts: a line is covered if one of them ran it. Prints each line that
-none ran, function by function, then the share; exit 1 below 95 %. Lines that only a failing machine
-reaches (no memory, a write error in the middle of a file) are listed like all others.
+`make coverage` builds the program and all tests with gcc --coverage, runs them, and calls this. A line
+is covered if any program that includes aligner.c ran it. Prints the other lines, function by function,
+then the share that is covered; exit 1 below 95 %. Lines that only a failing machine reaches (no memory,
+a write error in the middle of a file) are listed like all others.
 """
 import gzip
 import json

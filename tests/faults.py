@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""faults.py - what strangers bring: files of other programs, odd data, full disks, odd words.
+"""faults.py - what users bring: files of other programs, odd data, full disks, odd command lines.
 
 One function for each fault that was once found, fault_01 to fault_38, then the promises about
-disks, pipes and long streams. Each makes its input here, so it can be replayed by name:
+disks, pipes and long streams. Each makes its own input, so it can be run by name:
 
-    tests/faults.py              everything; closes with "N passed, N failed"
+    tests/faults.py              everything; ends with "N passed, N failed"
     tests/faults.py 05 18 pipe   only the functions whose names contain one of the words
     tests/faults.py --long       also what takes minutes (100,000 lines, gcc against clang)
 
-Only Python's standard library is used. $B is the build folder (build unless set); $UNDER, words
-to put before the program: UNDER="valgrind -q --error-exitcode=99" with a build that valgrind
-understands (make B=build/avx2 NATIVE=-march=haswell). What cannot run on this machine is named in
-a line that begins with "skipped".
+Only Python's standard library is used. $B is the build folder (build unless set). $UNDER is put
+before the program: UNDER="valgrind -q --error-exitcode=99", for example, with a build that valgrind
+understands (make B=build/avx2 NATIVE=-march=haswell). What cannot run on this machine is named in a
+line that begins with "skipped".
 """
 import json
 import math
@@ -39,12 +39,12 @@ LAB = os.path.join(ROOT, B, "lab")
 STORIES = os.path.join(ROOT, "../shared/models/stories260K.gguf")
 TRAINED = os.path.join(ROOT, "build/models/aligner.gguf")
 UNDER = os.environ.get("UNDER", "").split()
-SANITIZED = bool(UNDER) or "asan" in B  # memory is not measured there, and time hardly
+SANITIZED = bool(UNDER) or "asan" in B  # then memory is not measured, and time hardly
 SLOW = 30 if UNDER else 10 if SANITIZED else 1
 LONG = False
-TMP = ""                                # the folder of this run
+TMP = ""                                # the folder of this run's files
 passed, failed = 0, 0
-here = ""                               # the function that runs now
+here = ""                               # the function that is running
 
 ROWS = [
     {"id": 1, "question": "Two and two?", "answer": "It is five.", "correction": "It is four.",
@@ -121,7 +121,7 @@ class Result:
         return f"exit {self.code}; stderr: {self.err[-250:]}; stdout: {self.out[-120:]}"
 
     def objects(self):
-        """The lines of stdout as JSON; None for a line that is none, and for NaN or Infinity."""
+        """The lines of stdout as JSON; None for a line that is not JSON or has NaN or Infinity."""
         found = []
         for line in self.out.splitlines():
             try:
@@ -134,12 +134,12 @@ class Result:
 # --- running
 
 def words(line, more=()):
-    """A command line in words: @name is a file of this run; `more` are words as they stand."""
+    """A command line as words: @name is a file of this run; `more` is added as it is."""
     return [path(w[1:]) if w.startswith("@") else w for w in line.split()] + [str(w) for w in more]
 
 
 def peak_of(pid):
-    """The most memory that the process has had so far, in MB; 0 if the system does not say."""
+    """The most memory that the process has had so far, in MB; 0 if unknown."""
     try:
         with open(f"/proc/{pid}/status") as f:
             found = re.search(r"VmHWM:\s*(\d+)", f.read())
@@ -202,9 +202,9 @@ def good(line, *more, **how):
 
 
 def one_message(what, r, code, *patterns):
-    """The contract of a failure: this exit code, and one line on stderr that says all of this.
+    """What a failure must do: this exit code, and one line on stderr that says all of this.
 
-    A line before it may count the rows that were skipped.
+    A line before it may count the skipped rows.
     """
     lines = r.err.splitlines(keepends=True)
     lines = lines[1:] if lines and "skipped" in lines[0] else lines
@@ -308,10 +308,10 @@ def with_keys(name, base="m.gguf", **keys):
 def parrot(name, *chain, first=None):
     """A model whose output is known: whatever it reads, it writes the pieces of chain, then </s>.
 
-    All weights are zero but the two embeddings, so what follows depends on the last token only;
-    each token of the chain has a unit of the residual stream to itself. A piece is a text, or
-    the number of a token that is there already. With first = {piece: probability} the first
-    token is drawn.
+    All weights but the two embeddings are zero, so the next token depends on the last one only;
+    each token of the chain has a dimension of the residual stream to itself. A piece is a text, or
+    the number of a token that exists already. With first = {piece: probability}, the first token
+    is drawn.
     """
     g = Gguf("m.gguf")
     pieces, scores, types = (g.keys["tokenizer.ggml." + k][1][1] for k in
@@ -374,7 +374,7 @@ def sample(name):
 # --- rows 1 to 6: model files from elsewhere
 
 def fault_01():
-    """A key that changes what a model computes is honoured or refused, never skipped."""
+    """A key that changes what a model computes is obeyed or refused, never ignored."""
     bad = {
         "llama.rope.scaling.factor": (F32, 4.0), "llama.rope.scale_linear": (F32, 4.0),
         "llama.rope.scaling.type": (STRING, "yarn"), "llama.rope.dimension_count": (U32, 2),
@@ -419,14 +419,14 @@ def fault_01():
 
 
 def spelt(name, text):
-    """What the tokens after <s> spell."""
+    """The text of the tokens after <s>."""
     lines = good(f"tokens {name} --text", text).out.splitlines()[1:]
     pieces = [json.loads(line.split("\t")[1]) for line in lines]
     return "".join(re.sub("<0x(..)>", lambda m: chr(int(m.group(1), 16)), p) for p in pieces)
 
 
 def fault_02():
-    """add_space_prefix = false is honoured, and written as it was read."""
+    """add_space_prefix = false is obeyed, and written as it was read."""
     key = "tokenizer.ggml.add_space_prefix"
     with_keys("x.gguf", **{key: (BOOL, False)})
     ok("true: a space comes first", (s := spelt("@m.gguf", "Paris")) == " Paris", s)
@@ -441,7 +441,7 @@ def fault_02():
 
 
 def fault_03():
-    """What means the same is read."""
+    """Other ways to write the same model are read."""
     want = sample("m.gguf")
     g = Gguf("m.gguf")
     g.save("x.gguf", version=2)
@@ -462,13 +462,13 @@ def fault_03():
 
 
 def fault_04():
-    """A big-endian file is called one."""
+    """A big-endian file is refused by that name."""
     Gguf("m.gguf").save("x.gguf", order=">")
     refused("info @x.gguf", "(?i)big.endian")
 
 
 def fault_05():
-    """A weight that is no number is refused when the file is loaded; its tensor is named."""
+    """A weight that is not a number is refused when the file is loaded; its tensor is named."""
     for tensor in ("token_embd.weight", "blk.0.attn_norm.weight", "blk.0.ffn_down.weight",
                    "output.weight"):
         for x in (math.nan, math.inf, -math.inf):
@@ -507,8 +507,8 @@ def fault_06():
 # --- rows 7 to 17: training
 
 def fault_07():
-    """What will be written at the end is tried before the data is even opened."""
-    os.mkfifo(path("never"))                            # whoever opens it waits for ever
+    """Whether the output can be written is tested before the data is even opened."""
+    os.mkfifo(path("never"))                            # to open it is to wait for ever
     os.mkdir(path("folder"))
     os.mkdir(path("z.gguf.state"))
     train = TRAIN + " --data @never --steps 4"
@@ -657,11 +657,11 @@ def fault_11():
     for option in ("--threads", "--steps", "--save-every"):
         ok(f"--help says that {option} may differ", near and option in near.group(0))
 
-    remove("r.gguf", "r.gguf.state")                    # nothing is there: it starts, and says so
+    remove("r.gguf", "r.gguf.state")                    # there is nothing yet: it starts, and says so
     r = run(line(steps=6).replace(" --quiet", "") + " --resume")
     ok("nothing to resume: it starts", r.code == 0 and read("r.gguf") == model, r.about())
     ok("... and says so", re.search("(?i)step 0|first step", r.err), r.err)
-    remove("r.gguf.state")                              # a model is there: whose?
+    remove("r.gguf.state")                              # there is a model: whose?
     one_message("a model without its state", run(line() + " --resume"), 1, "state")
     ok("... which is as it was", read("r.gguf") == model)
     remove("d", "l", "r.gguf", "r.gguf.state")
@@ -698,7 +698,7 @@ def fault_13():
 
 
 def fault_14():
-    """eval and --valid refuse a file without a usable row; loss and rates are over the same."""
+    """eval and --valid refuse a file without a usable row; loss and rates count the same rows."""
     long_row = {"question": "Long?", "answer": "word " * 100, "correction": "word " * 100}
     for what, rows in {"empty": [], "no correction": [{"question": "q", "answer": "a"}] * 3,
                        "too long": [long_row] * 3}.items():
@@ -793,7 +793,7 @@ BAD_ROWS = [{"question": "a", "answer": None}, {"answer": "no question"},
 
 
 def fault_18():
-    """One bad row does not end a service: one line for one."""
+    """One bad row does not end a filter: each line gets its answer."""
     rows = [ROWS[1]] + BAD_ROWS + [ROWS[3]]
     r = good(CORRECT, stdin=jsonl(rows))
     out = r.objects()
@@ -836,7 +836,7 @@ def fault_18():
 
 
 def fault_19():
-    """What is no JSON is named by line, column and cause; the service goes on."""
+    """What is not JSON is named by line, column and cause; the filter goes on."""
     start = '{"question": "The sky?", "x": "' + "far " * 200 + '", '
     fine = '{"question": "The sky?", "answer": "It is blue."}'
     lines = {                                           # the line, and the column if it is clear
@@ -901,7 +901,7 @@ def fault_19():
 
 
 def fault_20():
-    """Each command knows its options; one without an effect is an error; a name is offered."""
+    """An option that a command does not use is an error; the nearest name is offered."""
     one = good(CORRECT + " @rows.jsonl --temperature 0.8 --seed 3").out
     two = good(CORRECT + " @rows.jsonl --temperature=0.8 --seed=3").out
     ok("--key=value is --key value", one == two)
@@ -955,7 +955,7 @@ def fault_20():
 # --- rows 21 to 24
 
 def fault_21():
-    """The trainer of the tokenizer takes 4 MB in 10 s, whatever the words are like."""
+    """The tokenizer is trained on 4 MB in 10 s, whatever the words are like."""
     draw = random.Random(1)
     hanzi = [chr(0x4E00 + i) for i in range(3000)]
     chinese = "".join(draw.choices(hanzi, [1 / (i + 1) for i in range(3000)], k=1_270_000))
@@ -986,7 +986,7 @@ fi
 
 
 def fault_22():
-    """The probe for OpenMP runs what it built: one that links and cannot start is not taken."""
+    """The probe for OpenMP runs what it built: an OpenMP that links but cannot start is not used."""
     write("cc", FAKE_CC)
     os.chmod(path("cc"), 0o755)
     write("o.c", "int main(void) { return 0; }")
@@ -1001,7 +1001,7 @@ def fault_22():
 
 
 def fault_23():
-    """top-p is taken of what top-k leaves."""
+    """top-p applies to what top-k leaves."""
     parrot("x.gguf", first={"(A": 0.4, "(B": 0.3, "(C": 0.2, "(D": 0.1})
 
     def drawn(how=""):
@@ -1017,7 +1017,7 @@ def fault_23():
 
 
 def fault_24():
-    """The word diff: punctuation apart, neighbours joined."""
+    """The word diff separates punctuation and joins neighbours."""
     def words_of(text):
         return re.findall(r"\w+(?:'\w+)?|[^\w\s]", text)
 
@@ -1069,7 +1069,7 @@ def fault_25():
 
 
 def fault_26():
-    """What is right, or outside of the world, is copied."""
+    """What is right, or outside the world, is copied."""
     for x, y in {
             "What is 12 times 3?": "36.",
             "How many days are in February?": "28 days, or 29 in a leap year.",
@@ -1150,7 +1150,7 @@ def fault_30():
 
 
 def fault_31():
-    """What a user makes of his own data stays, outside git."""
+    """What users make from their own data stays, outside git."""
     if not LONG or not trained():
         return skip("./train.sh domain takes --long and a trained model")
     write("mine.json", json.dumps([dict(r, category="mine") for r in ROWS] * 20, indent=1))
@@ -1166,7 +1166,7 @@ def fault_31():
 
 
 def converse(line, *keys):
-    """Types the keys on a pseudo-terminal, each once the program waits; returns what is seen."""
+    """Types each key on a pseudo-terminal when the program waits; returns what the screen shows."""
     import pty
     import select
     pid, fd = pty.fork()
@@ -1177,7 +1177,7 @@ def converse(line, *keys):
         if select.select([fd], [], [], 0.2 * SLOW)[0]:
             try:
                 some = os.read(fd, 65536)
-            except OSError:                             # Linux's way to say that it is over
+            except OSError:                             # how Linux says that it is over
                 break
             if not some:
                 break
@@ -1249,7 +1249,8 @@ def fault_35():
 
 
 def fault_36():
-    """The tests are built with -O2: a compiler crashed on them at -O3. (The kernels' are built as the program is.)"""
+    """The tests are built with -O2, because a compiler crashed on them at -O3; those of the kernels and
+    the lab are built as the program is."""
     r = shell(f"cd {ROOT} && make -n -B B=@b tests")
     lines = [line for line in r.out.splitlines() if re.search(r" tests/\w+\.c ", line)]
     ok("there are such lines", lines, r.about())
@@ -1280,7 +1281,7 @@ def unmount():
 
 
 def fill(leave):
-    """Fills the disk but for this many bytes."""
+    """Fills the disk except for this many bytes."""
     free = os.statvfs(path("disk")).f_bavail * os.statvfs(path("disk")).f_frsize
     write("disk/filler", bytes(max(0, free - leave)))
 
@@ -1306,7 +1307,7 @@ def disk_full():
             before = read("disk/m")
             fill(leave)
             r = run(train + "8 --resume")
-            if r.code or leave <= state_size:           # with more left it may even succeed
+            if r.code or leave <= state_size:           # with more room it may even succeed
                 one_message(f"{leave} bytes left", r, 1, "(?i)disk|space|write")
             ok(f"{leave} bytes left: the model is whole",
                read("disk/m") == before or run("info @disk/m").code == 0)
@@ -1378,7 +1379,7 @@ def closed_pipe():
 
 
 def slow_reader():
-    """A reader or a writer that sleeps gets every row; each is answered before the next comes."""
+    """A slow reader gets every row; a slow writer gets each answer before it sends the next row."""
     want = good(CORRECT + " @rows.jsonl").out
 
     def piped(pieces, pause, wait_for_lines):
@@ -1407,7 +1408,7 @@ def slow_reader():
 
 
 def long_stream():
-    """Many lines: constant memory, the same order, one line for each, bad ones included."""
+    """Many lines: constant memory, the same order, one line for each, also for bad ones."""
     total, every = (100_000, 100) if LONG else (4_000, 40)
     bad = ('{"id": %d, "question": "a", "answer": null}', '{"id": %d, "question": 1}', "bad %d",
            '{"id": %d, "answer": "x",}')
@@ -1471,7 +1472,7 @@ def main():
                 continue
             try:
                 test()
-            except Exception:           # a test that trips is a failed one; the others go on
+            except Exception:           # a test that breaks has failed; the others go on
                 ok(f"it tripped: {traceback.format_exc()}", False)
             if "VERBOSE" in os.environ:
                 print(f"{here}: {failed - before} failed, {time.time() - start:.1f} s", flush=True)

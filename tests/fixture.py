@@ -1,33 +1,39 @@
-"""An independent PyTorch reference for tests/parity: writes tests/fixture.bin.    /usr/bin/python3 tests/fixture.py [OUT]
+"""fixture.py - an independent PyTorch reference: writes tests/fixture.bin for tests/parity.c.
 
-Written from the definitions, one row at a time, all in float64 and stored as float32: more exact than what is tested against it.
-Initial parameters are rounded to float32 before use, so both sides start from the same numbers.  The seed is one where no gradient is so
-near zero that float32 rounding decides its sign: Adam makes full steps of such noise (with an unlucky seed 2e-4 after ten steps; with this
-one the same program in float32 differs by 3e-6 in the logits and 3e-7 in the final parameters).  Little-endian i32 and f32:
+    /usr/bin/python3 tests/fixture.py [OUT [OUT_DPO]]
+
+Written from the definitions, one row at a time, all in float64 and stored as float32: more exact than
+what is tested against it. Initial parameters are rounded to float32 before use, so both sides start from
+the same numbers. With the seed below, no gradient is so near zero that float32 rounding decides its sign;
+Adam makes full steps of such noise. (An unlucky seed differs by 2e-4 after ten steps. With this one, the
+same program in float32 differs by 3e-6 in the logits and 3e-7 in the final parameters.) The file has
+little-endian i32 and f32:
 
     i32 magic 0x464C4141 ("AALF"), i32 number of cases: (a) untied head, (b) tied head; then for each case
       i32 V, dim, layers, heads, kv_heads, hidden, context, tied (0 or 1), n_rows
-      n_rows times: i32 n_condition, n_total, ids[n_total]    targets: ids[n_condition..n_total), each predicted from the id before it
+      n_rows times: i32 n_condition, n_total, ids[n_total]
+          targets: ids[n_condition..n_total), each predicted from the id before it
       f32 params: token_embd[V][dim];
-                  a layer: attn_norm[dim] attn_q[dim][dim] attn_k[kv][dim] attn_v[kv][dim] attn_output[dim][dim]     (kv = dim*kv_heads/heads)
-                           ffn_norm[dim] ffn_gate[hidden][dim] (w1) ffn_up[hidden][dim] (w3) ffn_down[dim][hidden] (w2);
-                  output_norm[dim]; output[V][dim] only where not tied
-      f32 logits[n_targets][V]                                rows in order, positions in order, at the initial parameters
-      f32 loss                                                mean cross-entropy over all targets of the batch
-      f32 gradients                                           d loss / d params, not clipped, in the order of params
-      f32 losses[10]                                          the loss before each of ten AdamW steps: losses[0] = loss
-      f32 params after the ten steps                          lr 1e-3, betas 0.9 0.95, eps 1e-8, decay 0.1 on matrices, clip 0.5
+          for each layer, with kv = dim * kv_heads / heads:
+              attn_norm[dim] attn_q[dim][dim] attn_k[kv][dim] attn_v[kv][dim] attn_output[dim][dim]
+              ffn_norm[dim] ffn_gate[hidden][dim] (w1) ffn_up[hidden][dim] (w3) ffn_down[dim][hidden] (w2);
+          output_norm[dim]; output[V][dim] only if not tied
+      f32 logits[n_targets][V]       rows in order, positions in order, at the initial parameters
+      f32 loss                       mean cross-entropy over all targets of the batch
+      f32 gradients                  d loss / d params, not clipped, in the order of params
+      f32 losses[10]                 the loss before each of ten AdamW steps: losses[0] = loss
+      f32 params after ten steps     lr 1e-3, betas 0.9 0.95, eps 1e-8, decay 0.1 on matrices, clip 0.5
 """
 import struct, sys, os
 import torch
 import torch.nn.functional as F
 
-torch.manual_seed(4)                                          # see above: not any seed will do
+torch.manual_seed(4)                                          # not any seed will do: see above
 torch.set_default_dtype(torch.float64)
 torch.set_num_threads(1)
 V, D, L, H, KV, HID, CONTEXT = 67, 24, 2, 4, 2, 40, 32
 HS, STEPS, CLIP = D // H, 10, 0.5
-ROWS = [(5, 9), (8, 17), (3, 5), (1, 12)]                     # (n_condition, n_total); the last conditions on a single token
+ROWS = [(5, 9), (8, 17), (3, 5), (1, 12)]                     # (n_condition, n_total)
 
 def init(tied):
     matrix = lambda *shape: 0.2 * torch.randn(*shape)
@@ -42,7 +48,8 @@ def init(tied):
 def rmsnorm(x, w):
     return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + 1e-5) * w
 
-def rope(x):                                                  # x [T][heads][HS]: pair (2i, 2i+1) is a complex number, turned by t * base^(-2i/HS)
+# x [T][heads][HS]: the pair (2i, 2i+1) is a complex number, turned by t * base^(-2i/HS)
+def rope(x):
     angle = torch.arange(x.shape[0])[:, None] * 10000.0 ** (-torch.arange(0, HS, 2) / HS)
     pairs = torch.view_as_complex(x.reshape(*x.shape[:-1], HS // 2, 2))
     return torch.view_as_real(pairs * torch.polar(torch.ones_like(angle), angle)[:, None]).reshape(x.shape)
@@ -97,9 +104,10 @@ with open(sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(os.
     out.write(struct.pack("<2i", 0x464C4141, 2))
     for tied in (False, True): case(out, tied)
 
-"""The pairs of chapter 8, in fixture_dpo.bin: i32 magic 0x4F504441 ("ADPO"), the nine numbers of a case (the last: pairs), the rows, chosen
-and rejected in turn; f32 beta, params, params of the reference; then of DPO (Rafailov et al. 2023) and of the reward model (Bradley-Terry;
-the reward is the logit of token 0 at the place of </s>): f32 loss, f32 gradients."""
+"""fixture_dpo.bin, the pairs for tests/lab_test.c: i32 magic 0x4F504441 ("ADPO"), the nine numbers of a
+case (the last: pairs), the rows, chosen and rejected in turn; f32 beta, params, params of the reference;
+then f32 loss and f32 gradients, of DPO (Rafailov et al. 2023) and of the reward model (Bradley-Terry; the
+reward is the logit of token 0 at the position of </s>)."""
 V, D, L, H, KV, HID, CONTEXT = 23, 16, 1, 2, 1, 20, 32
 HS, BETA = D // H, 0.5
 

@@ -1,6 +1,7 @@
 #!/bin/sh
-# fuzz.sh SECONDS [TARGET...] - build/fuzz (make fuzz) on each of its targets for so many seconds, beginning with good
-# inputs; what a target has learnt stays in build/corpus. Exit 1 at the first finding; its input is build/crash-...
+# fuzz.sh SECONDS [TARGET...] - runs build/fuzz (make fuzz) on each target for so many seconds. It begins
+# with good inputs, and keeps those that reach new code in build/corpus. Exit 1 at the first finding,
+# whose input is then in build/crash-...
 set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:?}
@@ -10,7 +11,8 @@ for target in "$@"; do mkdir -p "build/corpus/$target"; done
 ASAN_OPTIONS=detect_leaks=0 build/fuzz seeds build/corpus 2> /dev/null
 for target in "$@"; do
     log=build/fuzz-$target.log
-    if ! ASAN_OPTIONS=detect_leaks=0 TARGET=$target build/fuzz -close_fd_mask=3 -detect_leaks=0 -max_total_time="$seconds" -max_len=40000 \
+    if ! ASAN_OPTIONS=detect_leaks=0 TARGET=$target build/fuzz -close_fd_mask=3 \
+        -detect_leaks=0 -max_total_time="$seconds" -max_len=40000 \
         -timeout=20 -rss_limit_mb=4000 -print_final_stats=1 -artifact_prefix="build/crash-$target-" \
         "build/corpus/$target" > "$log" 2>&1
     then
@@ -18,7 +20,8 @@ for target in "$@"; do
         tail -n 40 "$log"
         exit 1
     fi
-    echo "fuzz $target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs in $seconds s, nothing found," \
+    echo "fuzz $target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs in" \
+        "$seconds s, nothing found," \
         "$(sed -n 's/.*DONE *cov: \([0-9]*\).*/\1/p' "$log") places reached"
 done
 rm -f build/fuzz-[0-9]*

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""kill.py - SIGKILL at random moments: --resume ends with the bits of an undisturbed run.
+"""kill.py - SIGKILL at random moments: with --resume, a run ends with the bits of an undisturbed one.
 
-    tests/kill.py [N [SEED]]     N kills in all, ten unless given; closes with "N passed, N failed"
+    tests/kill.py [N [SEED]]     N kills in all, ten unless given; ends with "N passed, N failed"
 
 One run with Muon, the mean of weights and a log, saved at every step, is left alone. Then the
 same command is started with --resume and killed, again and again, until it ends by itself. Its
-model and its state must have the bytes of the undisturbed run's, and its log must say the same
-of each step. After each kill the checkpoint that is there must load. Where a kill falls is a
-matter of the clock; what is demanded is always the same.
+model and its state must have the bytes of the undisturbed run, and its log the same line for each
+step. After each kill, a checkpoint that exists must load. When a kill comes depends on the clock;
+what is demanded does not.
 """
 import os
 import random
@@ -26,13 +26,13 @@ RUN = "train aligner --init @warm.gguf --data @d --batch 3 --steps 60 --muon 0.5
 
 
 def steps_of(name):
-    """step -> line of a log. A step that was done again after a kill counts as done last."""
+    """step -> line of a log. If a step was repeated after a kill, its last line counts."""
     lines = read(name).decode().splitlines()
     return {line.split(",")[0]: line for line in lines if not line.startswith("step")}
 
 
 def live(seconds):
-    """One life of the run, killed after so many seconds unless it has ended (None: not at all)."""
+    """Starts the run and kills it after so many seconds (None: never), unless it has ended."""
     with open(path("err"), "wb") as err:
         child = subprocess.Popen([faults.ALIGNER] + words(RUN.format("cut") + " --resume"),
                                  stdin=subprocess.DEVNULL, stdout=err, stderr=err,

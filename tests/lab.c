@@ -1,13 +1,13 @@
 /* lab.c: what the paper compares an Aligner with, and instruments that look inside one.
 
-   It includes aligner.c and adds commands to it, with options in a second table. Nothing here is
-   needed to train or to use an Aligner, and each chapter can be read by itself:
+   It includes aligner.c and adds commands to it, with options in a second table. You need nothing
+   of this to train or use an Aligner, and each chapter can be read by itself:
 
        1 preferences   dpo, reward, rlhf: the methods that change the upstream model itself
        2 Eq. (3)       bound: both sides of it, answer by answer
        3 steering      steer: "copy or correct" as a direction of the residual stream
        4 rows          loglik and score: a number for each row of a file
-       5 speed         bench: how fast, beside what the machine can do at most
+       5 speed         bench: how fast, compared with what the machine can do
        6 memory        memory: what a training run will need
        7 command line  `build/lab --help` lists them
 
@@ -22,7 +22,7 @@
        lab bench  train small
 
    In `rlhf`, --kl is the leash: with 0 the policy finds whatever the reward model likes, however
-   odd (Goodhart's law), and with a large one it stays where it was. --beta is the same for `dpo`.
+   odd (Goodhart's law); with a large value it stays where it was. --beta does the same in `dpo`.
 
    The policies are aligner.c's: the same seed gives the same bits on any number of threads, files
    are hostile, and a message says what was expected, what was found and what to do. */
@@ -35,44 +35,44 @@
 static const Decoding GREEDY = { .top_p = 1 };
 
 /* ================================================================================================
-   1. Preferences.  What the paper compares the Aligner with: DPO, a reward model, RLHF. All three
-   change the upstream model itself, so each upstream model needs a run of its own. The paper
-   prints none of their equations, it cites them:
+   1. Preferences.  What the paper compares the Aligner with: DPO, a reward model, RLHF. DPO and
+   RLHF change the upstream model itself, so each upstream model needs a run of its own. The paper
+   cites their equations without printing them:
 
        dpo      Rafailov et al. 2023 (arXiv 2305.18290), Eq. (7) there
        reward   Bradley and Terry 1952, as in Ouyang et al. 2022 (arXiv 2203.02155), Eq. (1) there
        rlhf     Ouyang et al. 2022, Eq. (2) there without its pretraining term: the reward less a
-                multiple of KL. The estimator is that of Williams 1992 (REINFORCE), the baseline
-                leaves one out (Kool et al. 2019); Ahmadian et al. 2024 (arXiv 2402.14740) put
-                both in PPO's place (Schulman et al. 2017, arXiv 1707.06347). PPO uses a set of
+                multiple of KL. The estimator is that of Williams 1992 (REINFORCE), with a
+                leave-one-out baseline (Kool et al. 2019); Ahmadian et al. 2024 (arXiv 2402.14740)
+                use both instead of PPO (Schulman et al. 2017, arXiv 1707.06347). PPO uses a set of
                 answers for several steps and clips the ratio of new to old probability. Here each
                 set serves one step, so the ratio is 1 and a clip would never act.
 
-   Preferences come from the same triples: y_c is preferred to y_o. backward() stays as it is. To
-   it, a loss is only a weight for each target: the derivative of the loss with respect to that
-   target's own nll = - log p(target).
+   Preferences come from the same triples: y_c is preferred to y_o. backward() stays the same. All
+   that it sees of a loss is a weight for each target: the derivative of the loss with respect to
+   that target's own nll = - log p(target).
 
        objective   loss                                           weight of a target's nll
        sft         mean of all nll                                1 / targets
        dpo         - log sigmoid(margin),                         beta sigmoid(-margin) / pairs
                    margin = v(y_c) - v(y_o),                      in y_c, minus that in y_o
                    v(y) = beta log(pi(y | x) / ref(y | x))
-       reward      - log sigmoid(r(y_c) - r(y_o))                 none: one logit has a gradient
+       reward      - log sigmoid(r(y_c) - r(y_o))                 none: the gradient is in one logit
        rlhf        - E R,                                         (R - mean R of the others)
                    R = r(y) - kl log(pi(y | x) / ref(y | x))      / answers
 
-   Where DPO's v comes from: the policy that maximises E r - beta KL(pi || ref) is known,
+   DPO's v comes from the policy that maximises E r - beta KL(pi || ref). That policy is known:
 
        pi(y | x) = ref(y | x) exp(r(x, y) / beta) / Z(x)
 
-   so r(x, y) = beta log(pi(y | x) / ref(y | x)) + beta log Z(x). Bradley-Terry only compares two
-   answers to one question, log Z(x) cancels, and a policy is its own reward model. DPO and RLHF
-   aim at the same policy; RLHF goes there through a reward model and draws of its own.
+   So r(x, y) = beta log(pi(y | x) / ref(y | x)) + beta log Z(x). Bradley-Terry only compares two
+   answers to one question, so log Z(x) cancels, and a policy is its own reward model. DPO and RLHF
+   aim at the same policy; RLHF gets there through a reward model and draws of its own.
 
-   What is in memory beside activations. Adam needs 16 bytes for each trained parameter either way.
-   Mixed precision has 2 for the weight, 2 for its gradient, and 4 each for a master copy and two
-   moments; this file has 4 each for weight, gradient and two moments. A frozen parameter costs 2
-   bytes there and 4 here. In bytes a parameter, if all models have one size:
+   Memory, apart from activations. Adam needs 16 bytes for each trained parameter either way. Mixed
+   precision has 2 for the weight, 2 for its gradient, and 4 each for a master copy and two moments;
+   this file has 4 each for the weight, its gradient and two moments. A frozen parameter costs 2
+   bytes there and 4 here. In bytes per parameter, if all models have the same size:
 
                     models                                   mixed precision   here
        sft          1   policy                               16                16
@@ -80,7 +80,7 @@ static const Decoding GREEDY = { .top_p = 1 };
        dpo          2   policy; reference                    16 + 2 = 18       16 + 4 = 20
        rlhf, PPO    4   actor, critic; reward, reference     32 + 4 = 36       -
        rlhf here    3   policy; reward, reference            16 + 4 = 20       16 + 8 = 24, and 4
-                                                             for the copy that generation reads
+                                                             for the copy used in generation
 
    18 / 16 = 1.125 and 36 / 16 = 2.25 are the paper's factors for models of one size (p. 2-4; it
    prints no formula, so this is a reconstruction). There is no critic here: the other answers to
@@ -88,10 +88,10 @@ static const Decoding GREEDY = { .top_p = 1 };
 
 enum { REWARD = UNK };                  // the token whose logit is the reward
 #define NOT_A_JUDGE "%s is not a reward model; `lab reward` makes one"
-static const double NO_END = 1;         // rlhf: what an answer without an end loses of its reward
+static const double NO_END = 1;         // rlhf: subtracted from the reward if an answer has no end
 
-// A run with what these objectives need beside it. run comes first: a hook, which is given
-// the address of a Run, has that of a Trial as well.
+// A run, and what else these objectives need. run comes first, so a hook, which is given
+// the address of a Run, also has that of its Trial.
 typedef struct {
     Run run;
     Model reference, reward;            // frozen; empty if the objective has none
@@ -102,20 +102,20 @@ typedef struct {
     int T, longest;                     // room: tokens of a batch, of one row
     Batch batch, judged;                // what is computed at once; rlhf: what is given a reward
     double *nll, *nll_ref;              // [T] - log p(y | x) of each row: policy, reference
-    double *value, *weight;             // [T] what is compared; the derivative with respect to nll
+    double *value, *weight;             // [T] what is compared; the loss's derivative by nll
     int *ids;                           // [longest + 2] rlhf: a row made of an answer
     Ids answer;                         // rlhf: an answer that is being written
     double beta, kl;                    // DPO's and RLHF's strength of the leash to the reference
-    int samples, max_tokens;            // rlhf: answers to a question; draws of one, 0: what fits
+    int samples, max_tokens;            // rlhf: answers to a question; draws of each, 0: what fits
     double ranked;                      // share of the last pairs that are in the right order
-    double mean_reward, mean_kl;        // rlhf: running means; a resumed run begins them anew
-    long sets;                          // rlhf: of answers that are in these means
+    double mean_reward, mean_kl;        // rlhf: running means; a resumed run starts them again
+    long sets;                          // rlhf: how many sets of answers are in these means
 } Trial;
 
-// The reward model is an ordinary llama in an ordinary file: an extra tensor would make it
-// unreadable elsewhere. A scalar head is a vector w with r = w . h. The row of the head
-// that belongs to <unk> is such a vector, and it is free: no text has an <unk>, so nothing
-// else wants its logit. r is read where the whole answer has been seen, at </s>:
+// The reward model is an ordinary llama in an ordinary file: with an extra tensor, other
+// programs could not read it. A scalar head is a vector w with r = w . h. The head's row
+// for <unk> is such a vector, and it is free: no text has an <unk>, so nothing else needs
+// its logit. r is read at </s>, when the whole answer has been seen:
 //
 //     ids      <s> condition y_1 ... y_n </s> | <unk>        one position whose logits are wanted
 //
@@ -123,21 +123,21 @@ typedef struct {
 static Row judged_row(const Model *m, Triple t) {
     Row r = sft(m, t);
     Ids ids = { r.ids, r.n, 0 };
-    ids_add(&ids, REWARD);              // cap 0: the ids move to where there is room for one more
+    ids_add(&ids, REWARD);              // cap 0: the ids move to a place with room for one more
     return (Row){ ids.a, r.n, ids.n };
 }
 
-// The question alone, for rlhf: the model brings the answers.
+// The question alone, for rlhf: the model writes the answers.
 static Row question_row(const Model *m, Triple t) {
     return make_row(m, prompt(m, t.x, NONE), NONE);
 }
 
-// The reward of row i of the last pass.
+// The reward of row i in the last pass.
 static double reward_of(const Model *m, int i) {
     return (double)m->acts.logits[(size_t)i * (size_t)logits_width(&m->c) + REWARD];
 }
 
-// Reads questions or pairs. Of a pair, row 2 i is made from (x, y_c, y_c) and row 2 i + 1
+// Reads questions or pairs. In a pair, row 2 i is made from (x, y_c, y_c) and row 2 i + 1
 // from the triple itself:
 //
 //     build          row 2 i                       row 2 i + 1
@@ -145,8 +145,8 @@ static double reward_of(const Model *m, int i) {
 //     judged_row     x y_c | <unk>                 x y_o | <unk>                for reward
 //     aligner        x y_c | y_c  (a copy)         x y_o | y_c  (a correction)  for steer
 //
-// If y_o is y_c, nothing is preferred to anything and the triple is left out. What cannot
-// be used is counted, and objects_close() names the first.
+// If y_o is y_c, there is no preference and the triple is left out. Unusable rows are
+// counted, and objects_close() names the first.
 static void pairs_load(Rows *all, const Model *m, const char *path, Objective build) {
     const bool pairs = build != question_row;
     const int room = m->c.context - (pairs ? 0 : 2);    // after a question: a token and </s>
@@ -172,7 +172,7 @@ static void pairs_load(Rows *all, const Model *m, const char *path, Objective bu
 }
 
 // sum[e] = - log p(y | x) of each row e of b: the sum over its targets. The gradient of the
-// sum of all is left in place of the logits; weigh() turns it into that of sum_e weight[e]
+// total takes the place of the logits; weigh() turns it into that of sum_e weight[e]
 // sum[e].
 static void sequence_nll(Model *m, const Batch *b, double *sum) {
     forward(m, b, NULL);
@@ -184,8 +184,8 @@ static void sequence_nll(Model *m, const Batch *b, double *sum) {
 }
 
 // The chain rule: the loss depends on the logits of row e only through sum[e], and
-// weight[e] is the derivative of the loss with respect to it. A negative one makes a row
-// less likely.
+// weight[e] is the derivative of the loss with respect to sum[e]. A negative weight makes a
+// row less likely.
 static void weigh(Model *m, const Batch *b, const double *weight) {
     const size_t ld = (size_t)logits_width(&m->c);
     for (int e = 0, i = 0; e < b->n; e++)
@@ -194,15 +194,14 @@ static void weigh(Model *m, const Batch *b, const double *weight) {
                 m->acts.logits[(size_t)i * ld + (size_t)j] *= (float)weight[e];
 }
 
-// The share of the pairs in x->batch in the mean loss of n_pairs pairs, for both objectives
-// of pairs; the gradient takes the place of the logits. *right counts the pairs in the
-// right order.
+// What the pairs in x->batch add to the mean loss of n_pairs pairs, for dpo and for reward;
+// the gradient takes the place of the logits. *right counts the pairs in the right order.
 //
 //     d/dmargin (- log sigmoid(margin)) = - sigmoid(-margin)
 //
-// so a pair in the wrong order pushes with full strength, and one whose order is right by
-// far with none. For dpo the margin depends on all targets of both rows, through v; for
-// reward on one logit of each.
+// So a pair in the wrong order pushes with full strength, and one that is in the right
+// order by a wide margin hardly pushes at all. For dpo the margin depends on all targets of
+// both rows, through v; for reward it depends on one logit of each.
 static double pair_unit(Trial *x, int n_pairs, double *right) {
     Model *m = x->run.model;
     const Batch *b = &x->batch;
@@ -233,9 +232,10 @@ static double pair_unit(Trial *x, int n_pairs, double *right) {
     return loss / n_pairs;
 }
 
-// The mean loss of n pairs of `all`: the drawn ones, with their gradients, or without
-// `drawn` the first n. A unit has as many whole pairs as fit into it, at least one. A drawn
-// row is the preferred one of its pair: its number in x->rows is that of the pair in `all`.
+// The mean loss of n pairs of `all`: the drawn ones, with their gradients, or, if `drawn`
+// is NULL, the first n. A unit has as many whole pairs as fit into it, at least one. A
+// drawn row is the preferred one of its pair; its index in x->rows is the pair's index in
+// `all`.
 static double pairs_loss(Trial *x, const Rows *all, const Row *const *drawn, int n) {
     Batch *b = &x->batch;
     double loss = 0, right = 0;
@@ -260,23 +260,23 @@ static double pairs_loss(Trial *x, const Rows *all, const Row *const *drawn, int
 
 // One step's loss of dpo and reward.
 //
-// Learning opportunity: the reference is frozen, so its log p of each row could be computed
-// once, before the loop, and the model be closed. DPO would then hold one model in memory
-// instead of two. What would that cost? Why does it not work for rlhf?
+// Exercise: the reference is frozen, so its log p of each row could be computed once,
+// before the loop, and the model closed. DPO would then keep one model in memory instead of
+// two. What would that cost? Why does it not work for rlhf?
 static double pairs_step(Run *run) {
     Trial *x = (Trial *)run;
     return pairs_loss(x, &x->all, run->drawn, draw_rows(run));
 }
 
-// The loss of all validation pairs; x->ranked is then their share in the right order.
+// The loss of all validation pairs; x->ranked then holds the share in the right order.
 static double pairs_validate(Run *run) {
     Trial *x = (Trial *)run;
     return pairs_loss(x, &x->all_valid, NULL, (int)x->valid.n);
 }
 
-// One more answer y[n] to the question q, for the policy's batch and, always with its </s>,
-// for the reward model's. If the answer has no end, </s> was not drawn and is no target;
-// what that costs is kept in value.
+// Adds an answer y[n] to the question q to the policy's batch and, always with its </s>, to
+// the reward model's. If the answer has no end, </s> was not drawn and is not a target;
+// value then starts with the penalty.
 static void add_answer(Trial *x, const Row *q, const int *y, int n, bool ended) {
     const int c = q->n_condition;
     memcpy(x->ids, q->ids, (size_t)c * sizeof *y);
@@ -289,9 +289,9 @@ static void add_answer(Trial *x, const Row *q, const int *y, int n, bool ended) 
 }
 
 // Draws answers y ~ pi(. | x) to one question, at temperature 1 and with nothing cut off:
-// otherwise the estimator would be that of another policy than the one that is trained. An
-// answer has at most N draws, and </s> is one. generate() would look one token beyond
-// max_tokens, so the actor's context sets N instead.
+// anything else would estimate the gradient of another policy. An answer has at most N
+// draws, and </s> is one. generate() would look one token beyond max_tokens, so the actor's
+// context sets N instead.
 static void draw_answers(Trial *x, const Row *q, uint64_t seed) {
     Ids condition = { q->ids, q->n_condition, 0 };
     int N = x->run.model->c.context - q->n_condition - 1;
@@ -312,12 +312,12 @@ static void draw_answers(Trial *x, const Row *q, uint64_t seed) {
 //
 //     grad E R = grad sum_y pi(y | x) R(y) = E R grad log pi(y | x)
 //
-// R itself holds log pi, but that adds nothing: E grad log pi = grad sum_y pi = grad 1 = 0.
-// For the same reason a baseline that does not depend on y may be subtracted from R. It
-// leaves the mean of the estimate alone and takes from its variance. The mean R of the
-// other answers is such a baseline: what is better than its siblings becomes likelier, what
-// is worse less likely. With scale 0 nothing is learnt, and the running means stay those of
-// training.
+// R itself contains log pi, but that adds nothing: E grad log pi = grad sum_y pi = grad 1 =
+// 0. For the same reason a baseline that does not depend on y may be subtracted from R. It
+// leaves the mean of the estimate unchanged and reduces its variance. The mean R of the
+// other answers is such a baseline: an answer that is better than its siblings becomes
+// likelier, a worse one less likely. With scale 0 nothing is learnt, and the running means
+// remain those of training.
 static double answers_loss(Trial *x, double scale) {
     Model *m = x->run.model;
     const int k = x->batch.n;
@@ -327,9 +327,9 @@ static double answers_loss(Trial *x, double scale) {
     sequence_nll(&x->reference, &x->batch, x->nll_ref);
     forward(&x->reward, &x->judged, NULL);
 
-    // R of each answer: what it is worth, less what it costs to leave the reference.
+    // R of each answer: its reward, less the cost of leaving the reference.
     for (int e = 0; e < k; e++) {
-        double log_ratio = x->nll_ref[e] - x->nll[e];   // its mean over many answers is KL
+        double log_ratio = x->nll_ref[e] - x->nll[e];   // KL is its mean over all answers
         x->value[e] += reward_of(&x->reward, e);
         reward += x->value[e];
         kl += log_ratio;
@@ -348,8 +348,8 @@ static double answers_loss(Trial *x, double scale) {
     return -sum / k;
 }
 
-// The actor writes with the weights that the model has now. In validation these are the
-// mean weights, if --ema saves them: what is validated is what is saved.
+// The actor writes with the weights that the model has now. In validation with --ema these
+// are the mean weights: what is validated is what is saved.
 static void update_actor(Trial *x) {
     x->actor.params = x->run.model->params;
     x->actor.w = x->run.model->w;
@@ -357,8 +357,8 @@ static void update_actor(Trial *x) {
 }
 
 // One step's loss of rlhf: o->batch questions, some answers to each. Gradients add up from
-// question to question, so memory holds the answers to one. The seed of the draws follows
-// from run, step and question: a resumed run draws the same.
+// question to question, so memory holds the answers to only one. The seed of the draws
+// depends only on run, step and question, so a resumed run draws the same.
 static double rlhf_step(Run *run) {
     Trial *x = (Trial *)run;
     const int n = draw_rows(run);
@@ -375,8 +375,7 @@ static double rlhf_step(Run *run) {
     return loss;
 }
 
-// The same on the validation questions, with draws of their own that are the same each
-// time.
+// The same for the validation questions, with draws that are the same each time.
 static double rlhf_validate(Run *run) {
     Trial *x = (Trial *)run;
     double sum = 0;
@@ -388,10 +387,10 @@ static double rlhf_validate(Run *run) {
     return sum / (double)run->valid->n;
 }
 
-// Sizes and allocates what a trial needs, once its rows and models are known. Two rows of a
-// pair, or all answers to a question, are computed at once, so a batch may be larger than
-// UNIT. The actor shares the weights of the trained model and has its own activations, or
-// training and generation would take turns in allocating theirs.
+// Sizes and allocates what a trial needs, once its rows and models are known. Both rows of
+// a pair, or all answers to a question, are computed at once, so a batch may be larger than
+// UNIT. The actor shares the weights of the trained model and has activations of its own;
+// otherwise training and generation would have to allocate theirs in turn.
 static void trial_init(Trial *x) {
     Model *m = x->run.model;
     const int k = x->samples, most = m->c.context;
@@ -418,8 +417,8 @@ static void trial_init(Trial *x) {
     generator_init(&x->writer, &x->actor, (Decoding){ .temperature = 1, .top_p = 1 });
 }
 
-// What the actor shares is not its own to free, and neither are the ids of x->rows and
-// x->valid. The trained model stays the caller's.
+// What the actor shares is not freed here, nor are the ids of x->rows and x->valid. The
+// trained model stays the caller's.
 static void trial_free(Trial *x) {
     if (x->writer.m) generator_free(&x->writer);
     if (x->actor.params)
@@ -435,8 +434,8 @@ static void trial_free(Trial *x) {
     *x = (Trial){ 0 };
 }
 
-// Loads a frozen model. Ids pass between these models, not text: they must share vocabulary
-// and prompt, and each must have as much room as the model m that is trained.
+// Loads a frozen model. These models exchange ids, not text: they must share vocabulary and
+// prompt, and have at least as much context as the model m that is trained.
 static void load_other(Model *other, const Model *m, const char *path, bool judges) {
     model_load(other, path);
     CHECK(judges == is(other->objective, "reward"), judges ? NOT_A_JUDGE : "%s is a reward model; "
@@ -452,16 +451,16 @@ static void load_other(Model *other, const Model *m, const char *path, bool judg
           "trained has %d, and needs as many here", path, other->c.context, m->c.context);
 }
 
-// What this file's options fill, beside `options`; the defaults are here.
+// What this file's options set, in addition to `options`; these are the defaults.
 static struct {
     const char *reference, *reward, *target, *alpha;
     double beta, kl;
     int samples, layer;
 } lab = { .alpha = "-1,-0.75,-0.5,-0.25,0,0.25,0.5,0.75,1", .beta = 0.1, .kl = 0.02, .samples = 4 };
 
-// All that decides a trial's result beside what run_hash() knows: the two leashes, what is
-// drawn, the frozen models, and the rows that no run draws by themselves. --resume refuses
-// another one.
+// What decides a trial's result apart from what run_hash() covers: the two leashes, what is
+// drawn, the frozen models, and the rows that are not drawn by themselves. --resume refuses
+// another hash.
 static uint64_t trial_hash(const Trial *x) {
     const double numbers[] = { x->beta, x->kl, x->samples, x->max_tokens };
     const Model *other[] = { &x->reference, &x->reward };
@@ -473,17 +472,17 @@ static uint64_t trial_hash(const Trial *x) {
     return h;
 }
 
-// The rows that a run draws: each question, or the preferred row of each pair. They share
-// their ids with `all`, which owns them. draw_rows() thus draws pairs without knowing of
-// any; --tokens counts the preferred rows only.
+// The rows that a run draws: each question, or the preferred row of each pair. `all` owns
+// their ids. So draw_rows() draws pairs without knowing about them; --tokens counts the
+// preferred rows only.
 static Rows drawn_rows(const Rows *all, int step) {
     Rows r = { 0 };
     for (size_t i = 0; i < all->n; i += (size_t)step) rows_add(&r, all->row[i]);
     return r;
 }
 
-// Refuses what no such run can be. --grow-below looks at the lengths of targets, which say
-// little about a pair and nothing about a question.
+// Refuses options that make no sense together. --grow-below compares the lengths of
+// targets, which say little about a pair and nothing about a question.
 static void check_trial(const TrainOptions *t, const char *name) {
     check_train_options(t);
     const bool judges = is(name, "reward");
@@ -496,7 +495,7 @@ static void check_trial(const TrainOptions *t, const char *name) {
     if (lab.samples < 2 || lab.samples > 1024) usage_error("--samples: 2 to 1024 was expected");
 }
 
-// The model to be trained: --init, whose prompt stays, or for `reward` also one from
+// The model to be trained: --init, which keeps its prompt, or, for `reward`, also one from
 // scratch.
 static void trial_model(Model *m, const TrainOptions *t, const char *name) {
     const bool judges = is(name, "reward");
@@ -507,7 +506,7 @@ static void trial_model(Model *m, const TrainOptions *t, const char *name) {
     snprintf(m->objective, sizeof m->objective, "%s", name);
 }
 
-// `dpo`, `reward`, `rlhf`: what can be refused without reading the data is refused first.
+// `dpo`, `reward`, `rlhf`: what can be refused before the data is read is refused first.
 // The rest is train() with two hooks: what a step learns from, and what is validated.
 static void run_trial(const Options *o) {
     const TrainOptions *t = &o->train;
@@ -530,7 +529,7 @@ static void run_trial(const Options *o) {
     if (dpo || rlhf) load_other(&x.reference, &m, frozen, false);
     if (rlhf) load_other(&x.reward, &m, lab.reward, true);
 
-    // The run: hash makes --resume refuse another trial; the hooks make it one.
+    // The run: its hash makes --resume refuse another trial, its hooks make it a trial.
     x.run = (Run){ .model = &m, .rows = &x.rows, .valid = &x.valid, .o = t, .hash = trial_hash(&x),
                    .loss = rlhf ? rlhf_step : pairs_step,
                    .validate = rlhf ? rlhf_validate : pairs_validate };
@@ -550,29 +549,28 @@ static void run_trial(const Options *o) {
 }
 
 /* ================================================================================================
-   2. Both sides of Eq. (3).  Aligner training minimises the right side; the left side is what the
-   composed policy of upstream model and Aligner makes of y_c:
+   2. Both sides of Eq. (3).  Aligner training minimises the right side; the left side is the loss
+   of the composed policy, upstream model and Aligner together:
 
        - log pi'(y_c | x)  <=  - log mu(y_c | y_o, x)  -  log pi(y_o | x)
        pi'(y_c | x) = sum_k mu(y_c | y_k, x) pi(y_k | x)                          Eq. (2)
 
-   The sum has a term for each answer y_k that the upstream model could give. These are too many to
-   count, but most of the probability is in few of them, and they are found best first. All that is
-   known so far is a tree: a node is the beginning of an answer, its children are that beginning and
-   one token more.
+   The sum has a term for each answer y_k that the upstream model could give. There are too many to
+   list, but a few have most of the probability, and a best-first search finds them. It grows a
+   tree: a node is the beginning of an answer, and each child has one token more.
 
                             ""                 1.0
-                  "It"     /  \  "Paris"       0.6, 0.4             the likeliest node is taken out:
+                  "It"     /  \  "Paris"       0.6, 0.4             The likeliest node is taken out:
                           /    \               its children go in, or, if it ends with </s>, it is
               " is"  "'s"       </s>           an answer. Here "Paris" (0.39) comes before "It is",
-              0.35   0.25       0.39           which has no more than 0.35 whatever follows.
+              0.35   0.25       0.39           which has at most 0.35, whatever follows.
 
-   A child is never likelier than its parent, so answers come out in the order of their probability,
-   and none is missed. The likeliest node is found by looking at all of them: a heap would be
-   faster, but the passes through the model take most of the time. */
+   A child is never likelier than its parent, so answers come out in order of probability, and none
+   is missed. The likeliest node is found by looking at all of them: a heap would be faster, but the
+   passes through the model take most of the time. */
 
-// log p(target | condition) of a row, in nats: a term of the means of Eqs. (1) and (4),
-// with its </s>. It comes from the passes that generate.
+// log p(target | condition) of a row, in nats, </s> included: a term of the means in Eqs.
+// (1) and (4). It uses the passes of generation.
 static double row_log_p(Generator *g, const Row *r) {
     g->cache.len = 0;
     if (r->n_condition > 1) feed(g, r->ids, r->n_condition - 1, 1);
@@ -580,29 +578,29 @@ static double row_log_p(Generator *g, const Row *r) {
 }
 
 // The beginning of an answer: its last token, its number of tokens, the node without the
-// last one, and the log of its probability; -INFINITY once it has been taken out. Node 0 is
-// the empty one.
+// last token, and the log of its probability; -INFINITY once it has been taken out. Node 0
+// is the empty beginning.
 typedef struct { double log_p; int parent, token, depth; } Node;
 
 // The answers found: answer[i] has probability exp(log_p[i]); mass is their sum.
 typedef struct { Ids *answer; double *log_p, mass; int n; } Answers;
 
-// When to stop: with this much of the probability, or after so many answers or passes. An
+// When to stop: at this share of the probability, or after so many answers or passes. An
 // answer is cut after max_tokens draws.
 typedef struct { double mass; int answers, passes, max_tokens; } Limits;
 
-static const double FAINT = -16.1;      // log 1e-7: what is less likely is not followed
+static const double FAINT = -16.1;      // log 1e-7: a less likely beginning is not followed
 static const Limits BOUND = { .mass = 0.99, .answers = 256, .passes = 4096, .max_tokens = INT_MAX };
 
-// Makes path the condition's n ids and those of a node after them: from its last token back
-// to the first, by way of the parents.
+// Sets path to the condition's n ids and then those of a node, filled in from its last
+// token back to the first, from parent to parent.
 static void path_to(const Node *node, int i, int n, Ids *path) {
     while (path->n < n + node[i].depth) ids_add(path, 0);
     path->n = n + node[i].depth;
     for (; node[i].depth; i = node[i].parent) path->a[n + node[i].depth - 1] = node[i].token;
 }
 
-// The likeliest node, of equals the first; -1 if none is left.
+// The likeliest node, the first on ties; -1 if none is left.
 static int likeliest(const Node *node, size_t n) {
     size_t best = 0;
     for (size_t i = 1; i < n; i++)
@@ -610,15 +608,15 @@ static int likeliest(const Node *node, size_t n) {
     return isfinite(node[best].log_p) ? (int)best : -1;
 }
 
-// answer[i] are owned, too.
+// answer[i] are owned as well.
 static void answers_free(Answers *a) {
     for (int i = 0; i < a->n; i++) free(a->answer[i].a);
     FREE(a->answer, a->log_p);
 }
 
 // Answers of g's model to r's condition, likeliest first. Beginnings of less than 1e-7 are
-// left out, and their mass with them: what is covered is what was found, never more. What a
-// beginning shares with the one before it is in the cache already.
+// left out, and so is their mass: only what was found is counted. What a beginning shares
+// with the one before it is already in the cache.
 static Answers enumerate(Generator *g, const Row *r, Limits most) {
     Answers a = { zalloc((size_t)most.answers, sizeof(Ids)),
                   zalloc((size_t)most.answers, sizeof(double)), 0, 0 };
@@ -629,7 +627,7 @@ static Answers enumerate(Generator *g, const Row *r, Limits most) {
     *node = (Node){ 0 };
     for (int i = 0; i < c; i++) ids_add(&path, r->ids[i]);
 
-    // Take out the likeliest beginning. If it is a whole answer, keep it.
+    // Take out the likeliest beginning, and keep it if it is a whole answer.
     for (int passes = 0; a.n < most.answers && a.mass < most.mass; ) {
         int i = likeliest(node, n);
         if (i < 0) break;
@@ -645,7 +643,7 @@ static Answers enumerate(Generator *g, const Row *r, Limits most) {
         }
         if (path.n > g->m->c.context || passes++ >= most.passes) continue;
 
-        // Otherwise ask the model what may follow, and enter what is not too faint.
+        // Otherwise ask the model what may follow, and add what is not too faint.
         int known = 0;
         while (known < fed.n && known < path.n - 1 && fed.a[known] == path.a[known]) known++;
         g->cache.len = known;
@@ -664,8 +662,8 @@ static Answers enumerate(Generator *g, const Row *r, Limits most) {
     return a;
 }
 
-// Both sides of Eq. (3) for one triple, in nats. left is - log pi'(y_c | x) as far as the
-// answers were counted. What is missing could only make it smaller, so left is an upper
+// Both sides of Eq. (3) for one triple, in nats. left is - log pi'(y_c | x) with the
+// answers that were counted. A missing one could only make it smaller, so left is an upper
 // bound of the true left side, and slack = right - left a lower bound of the true slack.
 // The term of y_o itself is always counted: left <= right holds whatever else was found.
 typedef struct { double left, right, mass; int answers; } Sides;
@@ -673,8 +671,8 @@ typedef struct { double left, right, mass; int answers; } Sides;
 // log(e^a + e^b), without overflow or underflow.
 static double log_add(double a, double b) { return fmax(a, b) + log1p(exp(-fabs(a - b))); }
 
-// False if the triple does not fit into the two models' contexts. Between the models only
-// text passes, so each y_k is decoded by one tokenizer and encoded by the other, as in
+// False if the triple does not fit into the two models' contexts. Only text passes between
+// the models, so each y_k is decoded with one tokenizer and encoded with the other, as in
 // correct().
 static bool both_sides(Generator *pi, Generator *mu, Triple t, Limits most, Sides *out) {
     Row upstream = sft(pi->m, t), row = aligner(mu->m, t);
@@ -687,7 +685,7 @@ static bool both_sides(Generator *pi, Generator *mu, Triple t, Limits most, Side
         double log_pi = row_log_p(pi, &upstream), log_sum = log_pi + row_log_p(mu, &row);
         *out = (Sides){ .right = -log_sum, .mass = exp(log_pi), .answers = 1 };
 
-        // The other terms of Eq. (2). What mu has no room for counts as missing.
+        // The other terms of Eq. (2). An answer too long for mu counts as missing.
         for (int k = 0; k < a.n; k++) {
             const Ids *y = &a.answer[k];
             if (y->n == n && (!n || !memcmp(y->a, y_o, (size_t)n * sizeof *y_o))) continue;
@@ -707,8 +705,8 @@ static bool both_sides(Generator *pi, Generator *mu, Triple t, Limits most, Side
     return fits;
 }
 
-// One row's line, or its element of the JSON array; it is written at once, for the next may
-// take long.
+// One row's line, or its element of the JSON array. It is written at once, because the next
+// row may take long.
 static void show_sides(const Sides *s, bool json, bool first) {
     if (json && !first) printf(",\n ");
     printf(json ? "{\"left\": %.6f, \"right\": %.6f, \"slack\": %.6f, \"mass\": %.6f, "
@@ -719,8 +717,9 @@ static void show_sides(const Sides *s, bool json, bool first) {
     flush_results();
 }
 
-// `bound`: Eqs. (2) and (3) for the rows of a file: a line each, or one JSON object with
-// --json; then the means. Eq. (3) is about means over M, and holds row by row as well.
+// `bound`: Eqs. (2) and (3) for the rows of a file: a line for each, or one JSON object
+// with --json; then the means. Eq. (3) is about means over M, and holds for each row as
+// well.
 static void run_bound(const Options *o) {
     const char *upstream = need_word(o, 1, "an upstream model and an Aligner");
     const char *path = need_word(o, 2, "an Aligner");
@@ -768,41 +767,40 @@ static void run_bound(const Options *o) {
        row 2 i       (x, y_c -> y_c)   copies
        row 2 i + 1   (x, y_o -> y_c)   corrects
 
-   Question, output and position are the same; what differs is only whether the answer in the prompt
-   was good. (As printed, the names of the paper's two sets of stimuli look swapped.) Then
+   Question, output and position are the same; only the answer in the prompt differs: it was good or
+   it was not. (As printed, the names of the paper's two sets of stimuli look swapped.) Then
 
        V_c     = first principal direction of the normalised differences H_correct - H_copy
        r(l, k) = H[l]^T V_c                    activity at layer l, output position k
        M'      = M + alpha V_c                 steering: a vector is added after a layer
 
    with one V_c for each layer. A principal direction has neither sign nor length. The sign is
-   chosen so that +alpha raises D_L. In M' its length is the mean length of the differences:
-   alpha = 1 means the same in each layer and each model, as far as the two kinds are apart, all of
+   chosen so that +alpha raises D_L. In M' its length is the mean length of the differences, so
+   alpha = 1 means the same in each layer and each model: as far as the two kinds are apart, all of
    it along V_c.
 
    Is V_c more than a direction that any fit would find? On rows that it was not fitted to,
    separation is the probability that a row that corrects has a larger mean activity than one that
-   copies, whatever their questions (the area under the ROC curve; 0.5 is a coin). The baseline
-   refits V_c after the rows of the fit have changed places at random, so a difference is one
-   between any two of them, and takes its separation whichever way round. chance is the largest of
-   19 such refits.
+   copies, whatever their questions (the area under the ROC curve; 0.5 is a coin toss). The baseline
+   shuffles the rows and fits V_c again, so a difference is one between any two rows; the larger of
+   its separation and 1 minus its separation counts. chance is the largest of 19 such fits.
 
-   The paper (Fig. 4): alpha from -1 to 0.5 moves the mean D_L from 0.59 to 4.0 (3.14 at 0), with
+   In the paper (Fig. 4), alpha from -1 to 0.5 moves the mean D_L from 0.59 to 4.0 (3.14 at 0), with
    R^2 about 0.93, and the decision shows in the early layers. Its alpha has another unit.
 
-   Learning opportunity: V_c tells two rows of one triple apart more easily than any two rows. Count
-   in how many triples the row that corrects is the more active one. Which baseline fits that? */
+   Exercise: V_c tells two rows of one triple apart more easily than any two rows. Count in how many
+   triples the row that corrects has the larger activity. Which baseline fits that? */
 
-enum { POSITIONS = 8, PERMUTATIONS = 19 };              // output positions that are looked at
+enum { POSITIONS = 8, PERMUTATIONS = 19 };              // output positions that are read
 
-// Where forward() left H[l] of a batch of one row, at output position k. After the last
-// layer only positions with logits are left.
+// H[l] at output position k, where forward() left it, for a batch of one row. After the
+// last layer only positions with logits remain.
 static const float *hidden(const Model *m, const Batch *b, int l, int k) {
     return m->acts.layer[l].next + (size_t)(l == m->c.L - 1 ? k : b->out[k]) * (size_t)m->c.C;
 }
 
-// The hidden states of rows: H[row][l][k][C]. A row has `positions` of its own, POSITIONS
-// at most.
+// The hidden states of rows: H[row][l][k][C]. Each row has its number of `positions`, at
+// most POSITIONS.
 typedef struct { float *H; size_t n; int *positions, L, C; } States;
 
 // H[i][l][k], a vector of C numbers.
@@ -810,9 +808,9 @@ static const float *state(const States *s, size_t i, int l, int k) {
     return s->H + ((i * (size_t)s->L + (size_t)l) * POSITIONS + (size_t)k) * (size_t)s->C;
 }
 
-// Reads each row once and keeps what every layer left. acts_reserve() must have been told
-// to keep each layer, as for training; m has no vector added. Rows that end before
-// POSITIONS have zeros there, which nobody looks at.
+// Runs each row once and keeps the output of every layer. acts_reserve() must have been
+// told to keep each layer, as for training; m must not be steered. Rows that end before
+// POSITIONS have zeros there, which are never read.
 static States hidden_states(Model *m, const Rows *rows, Batch *b) {
     const size_t C = (size_t)m->c.C, L = (size_t)m->c.L;
     States s = { zalloc(rows->n * L * POSITIONS * C, sizeof(float)), rows->n, ints((int)rows->n),
@@ -830,10 +828,10 @@ static States hidden_states(Model *m, const Rows *rows, Batch *b) {
 }
 
 // V_c of layer l from the pairs of rows order[2 i], order[2 i + 1]: power iteration on S,
-// the sum of d d^T over the normalised differences d, which begins with their mean. Each
-// round multiplies by S and makes a unit vector of it: the direction of the largest
-// eigenvalue outgrows all others. V_c points to where correcting rows are on average.
-// Returns the mean length of the differences.
+// the sum of d d^T over the normalised differences d. It begins with their mean. Each round
+// multiplies by S and normalises, so the direction of the largest eigenvalue outgrows all
+// others. V_c points to where correcting rows are on average. Returns the mean length of
+// the differences.
 static double principal_direction(float *v, const States *s, const uint32_t *order, int l) {
     const int C = s->C;
     float *d = zalloc(s->n / 2 * POSITIONS * (size_t)C, sizeof *d);
@@ -847,7 +845,7 @@ static double principal_direction(float *v, const States *s, const uint32_t *ord
             float *row = d + (size_t)n * (size_t)C;
             for (int j = 0; j < C; j++) row[j] = correct[j] - copy[j];
             const float norm = sqrtf(dot(row, row, C));
-            if (norm == 0) continue;                    // the row is written again
+            if (norm == 0) continue;                    // the next difference overwrites it
             length += (double)norm;
             for (int j = 0; j < C; j++) {
                 mean[j] += row[j];
@@ -883,10 +881,10 @@ static double activity(const States *s, const float *v, int kind, int l, int k) 
     return n ? sum / (double)n : 0;
 }
 
-// The probability that a correcting row's mean activity is larger than a copying row's: of
-// all pairs of one of each, the share in which it is; equal ones count half (Mann and
-// Whitney's U). It asks more than whether the two rows of one triple can be told apart, as
-// questions differ, too.
+// The probability that a correcting row's mean activity is larger than a copying row's: the
+// share of all pairs of one of each in which it is; ties count half (Mann and Whitney's U).
+// This is harder than telling the two rows of one triple apart, because the questions
+// differ, too.
 static double separation(const States *s, const float *v, int l) {
     double *r = zalloc(s->n, sizeof *r), sum = 0;
     for (size_t i = 0; i < s->n; i++)
@@ -898,8 +896,8 @@ static double separation(const States *s, const float *v, int l) {
     return sum / ((double)s->n * (double)s->n / 4);
 }
 
-// The largest separation of `seen` by directions that are fitted to shuffled rows.
-// Shuffling within the pairs would not do: d and -d have the same principal direction.
+// The largest separation of `seen` by directions fitted to shuffled rows. To shuffle only
+// within the pairs would change nothing: d and -d have the same principal direction.
 static double chance(const States *fit, const States *seen, int l) {
     uint32_t *order = zalloc(fit->n, sizeof *order);
     float *v = zalloc((size_t)fit->C, sizeof *v);
@@ -933,10 +931,10 @@ static Directions find_directions(const States *fit, const States *seen) {
     return d;
 }
 
-// The degree of correction D_L (appendix B.6): Levenshtein's distance from y_o to y_c, the fewest
-// insertions, deletions and substitutions, over the length of y_o, all in tokens. It says how much
-// changed, right or wrong. d[j] is the distance from the first i tokens of y_o to the first j of
-// y_c; each row of the table is made from the one before.
+// The degree of correction D_L (appendix B.6): Levenshtein's distance from y_o to y_c (the
+// fewest insertions, deletions and substitutions) divided by the length of y_o, in tokens.
+// It says how much changed, right or wrong. d[j] is the distance from the first i tokens of
+// y_o to the first j of y_c; each row of the table is made from the one before.
 static double degree_of_correction(const Tokenizer *k, Text y_o, Text y_c) {
     Ids a = { 0 }, b = { 0 };
     encode(k, y_o, &a);
@@ -945,7 +943,7 @@ static double degree_of_correction(const Tokenizer *k, Text y_o, Text y_c) {
     for (int j = 0; j <= b.n; j++) d[j] = j;
     for (int i = 1; i <= a.n; i++)
         for (int j = 0, diagonal = 0, best; j <= b.n; j++, diagonal = best) {
-            best = d[j];                                // the next one's diagonal
+            best = d[j];                                // the diagonal of the next j
             int substituted = j ? diagonal + (a.a[i - 1] != b.a[j - 1]) : i;
             d[j] = j ? least(substituted, least(d[j], d[j - 1]) + 1) : i;
         }
@@ -954,8 +952,8 @@ static double degree_of_correction(const Tokenizer *k, Text y_o, Text y_c) {
     return degree;
 }
 
-// Mean D_L of greedy corrections of a file, with alpha V_c added after one layer (or, if layer is
-// 0, after each).
+// Mean D_L of greedy corrections of a file, with alpha V_c added after one layer, or after
+// each if layer is 0.
 static double steered_degree(Generator *g, const Directions *d, double alpha, int layer,
                              const char *path) {
     const Config *c = &g->m->c;
@@ -985,8 +983,7 @@ static double steered_degree(Generator *g, const Directions *d, double alpha, in
 
 enum { MOST_ALPHAS = 32 };
 
-// The numbers of --alpha, separated by commas; they may be negative. Returns how many there
-// are.
+// The numbers of --alpha, separated by commas; they may be negative. Returns their number.
 static int parse_alphas(const char *s, double *alpha) {
     int n = 0;
     for (char *end;; s = end + 1) {
@@ -999,7 +996,7 @@ static int parse_alphas(const char *s, double *alpha) {
     }
 }
 
-// The layers, for a reader or as elements of a JSON array: what V_c is worth in each, and
+// The layers, as text or as elements of a JSON array: how well V_c separates in each, and
 // the mean activities r(l, k) of both kinds.
 static void show_layers(const States *seen, const Directions *d, bool json) {
     static const char *const KIND[] = { "copy", "correct" };
@@ -1019,7 +1016,7 @@ static void show_layers(const States *seen, const Directions *d, bool json) {
     }
 }
 
-// D_L against alpha, and the straight line that fits it best by least squares: its slope is
+// D_L against alpha, and the straight line that fits best by least squares: its slope is
 // cov(alpha, D_L) / var(alpha), and R^2 is the share of the variance of D_L that it
 // explains.
 static void show_fit(const double *alpha, const double *degree, int n, bool json) {
@@ -1040,7 +1037,7 @@ static void show_fit(const double *alpha, const double *degree, int n, bool json
 }
 
 // `steer`: V_c from --data; separation, activity by layer and position, and D_L against
-// alpha, on --valid. Without --valid they are of the same rows, and held_out is false.
+// alpha from --valid. Without --valid all are from the same rows, and held_out is false.
 static void run_steer(const Options *o) {
     Session s = { 0 };
     Model *m = &s.m;
@@ -1058,14 +1055,14 @@ static void run_steer(const Options *o) {
     CHECK(fit_rows.n && seen_rows.n, "%s: no row has a correction that differs from its answer",
           fit_rows.n ? valid : data);
 
-    // The hidden states of both files, and from the first one a direction for each layer.
+    // The hidden states of both files, and a direction for each layer from the first.
     const int T = unit_size(&fit_rows, &seen_rows);
     batch_alloc(&b, T, 1);
     acts_reserve(m, T, T, T, true);
     States fit = hidden_states(m, &fit_rows, &b), seen = hidden_states(m, &seen_rows, &b);
     Directions d = find_directions(&fit, &seen);
 
-    // The sign: on the rows of the fit, +1 must change more than -1. Then D_L against alpha.
+    // The sign: on the rows of the fit, +1 must change more than -1 does. Then D_L against alpha.
     const bool turn = steered_degree(&s.g, &d, 1, lab.layer, data) <
                       steered_degree(&s.g, &d, -1, lab.layer, data);
     for (int i = 0; turn && i < m->c.L * m->c.C; i++) d.v[i] = -d.v[i];
@@ -1085,16 +1082,16 @@ static void run_steer(const Options *o) {
 }
 
 /* ================================================================================================
-   4. Rows.  A filter that adds a number to each row of a file, one line for one:
+   4. Rows.  A filter that adds a number to each row of a file, a line for each line:
 
-       loglik    log p(target | condition) in nats, with its </s>, and the number of its tokens;
+       loglik    log p(target | condition) in nats, </s> included, and the number of its tokens;
                  the mean of - loglik over tokens is what `eval` reports as the loss
        score     the reward of question and answer
 
-   A row that cannot be used comes back with a reason, as it does from `correct`. */
+   An unusable row comes back with a reason, as it does from `correct`. */
 
-// `loglik` and `score`. The target is the answer for a model that answers, otherwise the
-// correction; --target says otherwise:
+// `loglik` and `score`. Unless --target is given, the target is the answer for a model that
+// answers, and the correction for an Aligner:
 //
 //     model        --target answer        --target correction
 //     answers      x | y_o                x | y_c
@@ -1127,7 +1124,7 @@ static void run_measure(const Options *o) {
             continue;
         }
 
-        // A model that is only asked has its target in y_o: see sft().
+        // A model that only reads the question has its target in y_o: see sft().
         if (asks && corrected) t.y_o = t.y_c;
         Row r = scoring ? judged_row(m, t) : asks ? sft(m, t) : corrected ? aligner(m, t)
               : warmup(m, t);
@@ -1143,7 +1140,7 @@ static void run_measure(const Options *o) {
             snprintf(number, sizeof number, "\"loglik\": %.6f, \"tokens\": %d", row_log_p(g, &r),
                      r.n - r.n_condition);
 
-        // An old number goes, and so does the reason that came with it.
+        // An old number is removed, and so is the reason that came with it.
         buf_set(&more, text(number));
         print_row(in.object, (const char *const[]){ name, too_long || again ? "reason" : name,
                                                     scoring ? NULL : "tokens", NULL }, &more);
@@ -1155,28 +1152,28 @@ static void run_measure(const Options *o) {
 }
 
 /* ================================================================================================
-   5. Speed.  How fast, beside what the machine can do at most. There are two limits:
+   5. Speed.  How fast, compared with what the machine can do at most. There are two limits:
 
        multiply-adds     2 flops for each weight and token forward, 4 more backward; attention has
                          T^2 / 2 pairs of tokens. Training and prefill cannot be faster than
                          multiply-adds from registers alone.
-       reading memory    decoding reads each weight for each token: 4 bytes a weight. A draft lets
-                         one reading serve several tokens, which is where its speed comes from.
+       reading memory    decoding reads each weight for each token: 4 bytes for a weight. With a
+                         draft, one reading serves several tokens, and that makes it fast.
 
-   Both are measured beside each sample, because machines drift; all figures are medians.
+   Both are measured next to each sample, because machines drift; all figures are medians.
    docs/speed.md says more, and tests/bench.sh runs this program in turn with others. */
 
 // Shapes with untied heads: the number of rows in a step, and a configuration (V, C, L, H,
 // H_kv, F, context, ...). The rows are as long as the context. 15M and 110M are the shapes
-// of the models that llama2.c's users know; "small" is about the size of an Aligner of this
-// project.
+// of the models that llama2.c's users know; "tiny" is about the size of this project's
+// Aligner.
 static const struct Shape { const char *name; int B; Config c; } SHAPE[] = {
     { "tiny", 16, { 1024, 128, 4, 4, 4, 352, 128, false, 1e-5f, 1e4f } },
     { "small", 16, { 2048, 256, 6, 8, 8, 688, 256, false, 1e-5f, 1e4f } },
     { "medium", 8, { 4096, 288, 6, 6, 6, 768, 256, false, 1e-5f, 1e4f } },
     { "15M", 8, { 32000, 288, 6, 6, 6, 768, 256, false, 1e-5f, 1e4f } },
     { "110M", 1, { 32000, 768, 12, 12, 12, 2048, 256, false, 1e-5f, 1e4f } } };
-// What is measured at a shape of the table unless one is named: + or -, in its order.
+// What is measured if no shape is named: + or - for each shape, in the table's order.
 static const struct { const char *name, *shapes; } PART[] = {
     { "train", "+++--" }, { "rows", "+++--" }, { "prefill", "---+-" }, { "decode", "+--++" },
     { "draft", "+--+-" } };
@@ -1187,17 +1184,17 @@ enum { SAMPLES = 4096, PROMPT = 128, ANSWER = 96 };
 #define PROBE (1 << 26)     // floats that measure reading; a 16th as many loops, multiply-adds
 #endif
 
-// What a part comes to; 0: does not apply. copied and nothing: how many times faster with a
-// draft.
+// The figures of a part; 0: does not apply. copied and nothing: how many times faster with
+// a draft.
 typedef struct { double ms, tokens_per_s, targets_per_s, gflops, gbs, copied, nothing; } Figure;
 
 typedef struct {
     float *buffer;                      // [PROBE], 256 MB: more than caches hold
     double peak[SAMPLES], read[SAMPLES];        // the two limits, in GFLOP/s and GB/s
     int n_limits;
-    double sample[SAMPLES], begun;      // of the part that is being measured: seconds of each
-    int n;                              // how many there are; -1: the first, to warm up, is due
-    volatile float sink;                // or a compiler would leave out work that nobody asks for
+    double sample[SAMPLES], begun;      // of the part that is being measured, in seconds
+    int n;                              // the number of samples; -1: the warm-up comes next
+    volatile float sink;                // or the compiler would leave out work without a result
     struct Measured { const char *part, *shape; Figure f; } figure[PARTS * SHAPES];
     int n_figures;
 } Bench;
@@ -1215,8 +1212,8 @@ static double median(double *a, int n) {
 }
 
 // Twelve chains of multiply-adds that do not wait for each other, n times, without touching
-// memory.
-// A multiply-add takes about four cycles and two can begin in each: eight chains would be enough.
+// memory. A multiply-add takes about four cycles and two can begin in each: eight chains
+// would be enough.
 enum { CHAINS = 12, FMA_FLOPS = CHAINS * WIDTH * 2 };
 
 static float fma_loop(long n) {
@@ -1230,8 +1227,8 @@ static float fma_loop(long n) {
     return r[0][0];
 }
 
-// Takes a sample of both limits, about 40 ms. All threads compute at once, as the kernels
-// do, and each reads its own part of the buffer.
+// Takes a sample of both limits, about 40 ms. All threads compute at once, as in the
+// kernels, and each reads its own part of the buffer.
 static void sample_limits(Bench *b) {
     const long n = PROBE / 16, each = PROBE / max_threads() / 64 * 64;
     const int team = max_threads();
@@ -1255,30 +1252,29 @@ static void sample_limits(Bench *b) {
     b->sink = sum;
 }
 
-// A part is measured by: for (begin_samples(b); more_samples(b); ) add_sample(b, its
-// seconds).
+// To measure a part: for (begin_samples(b); more_samples(b); ) add_sample(b, its seconds).
 static void begin_samples(Bench *b) {
     b->n = -1;                          // the first one warms up
     b->begun = seconds();
 }
 
-// Is there one more sample to take? There are 15, or as many as one second has room for,
-// and the limits are taken before each.
+// Is there another sample to take? There are at least 15, and as many as one second has
+// room for; before each, the limits are sampled.
 static bool more_samples(Bench *b) {
     if (b->n >= 15 && (b->n == SAMPLES || seconds() - b->begun > 1)) return false;
     sample_limits(b);
     return true;
 }
 
-// The sample that warms up is not kept.
+// The warm-up sample is not kept.
 static void add_sample(Bench *b, double t) {
     if (b->n >= 0) b->sample[b->n] = t;
     b->n++;
 }
 
 // A model of random weights; its head never ends a text. Uniform numbers of the right size
-// do for measuring. The shape's context is the length of its rows; the model needs room for
-// an answer.
+// are good enough for timing. The shape's context is the length of its rows; the model
+// needs room for an answer as well.
 static Model bench_model(const struct Shape *s) {
     Model m = { .c = s->c };
     uint64_t seed = 1;
@@ -1291,22 +1287,22 @@ static Model bench_model(const struct Shape *s) {
     return m;
 }
 
-// A row of random ids: what is computed does not depend on what they say.
+// A row of random ids: the amount of work does not depend on what they say.
 static Row random_ids(int V, int n_condition, int n, uint64_t *seed) {
     Row r = { ints(n), n_condition, n };
     for (int i = 0; i < n; i++) r.ids[i] = (int)(random_u64(seed) % (uint64_t)V);
     return r;
 }
 
-// Weights that a token is multiplied with: all but the embeddings, unless they are the
-// head, too, which has C V.
+// The weights that a token is multiplied with: all but the embeddings, unless these are the
+// head, too.
 static double matmul_weights(const Config *c) {
     return (double)count_weights(c) - (c->tied ? 0 : (double)c->V * c->C);
 }
 
-// A training step, as `train` takes it. "train": B rows of T tokens, all of them targets.
-// "rows": an Aligner's, 32 rows with a condition of 24 to 39 tokens and y_o, and a target
-// as long as y_o, 8 to 71 tokens (tests/bench_torch.py makes the same lengths).
+// A training step, as `train` does it. "train": B rows of T tokens, all of them targets.
+// "rows": an Aligner's 32 rows, each with a condition of 24 to 39 tokens and y_o, and a
+// target as long as y_o, 8 to 71 tokens (tests/bench_torch.py makes the same lengths).
 static Figure bench_train(Bench *b, const struct Shape *s, bool aligner_rows) {
     const int n = aligner_rows ? 32 : s->B, T = s->c.context;
     const TrainOptions o = { .batch = n, .steps = 1, .clip = 1, .adam_eps = 1e-8, .seed = 1 };
@@ -1330,7 +1326,7 @@ static Figure bench_train(Bench *b, const struct Shape *s, bool aligner_rows) {
     }
     CHECK(isfinite(sum), "the loss became %g", sum);
 
-    // What a step is worth. 6 flops a weight and token: 2 forward, 4 backward.
+    // The work of a step: 6 flops for each weight and token, 2 forward and 4 backward.
     const double t = median(b->sample, b->n), steps = (double)run.p.step;
     const double tokens = (double)run.p.tokens / steps, targets = (double)run.p.targets / steps;
     const double attention = 6.0 * s->c.L * tokens * T * s->c.C;                // T^2 / 2
@@ -1344,8 +1340,8 @@ static Figure bench_train(Bench *b, const struct Shape *s, bool aligner_rows) {
     return f;
 }
 
-// One prompt of 128 tokens with one row of logits. What the last layer leaves out is not
-// counted.
+// One prompt of 128 tokens with one row of logits. The work that the last layer skips is
+// not counted.
 static Figure bench_prefill(Bench *b, const struct Shape *s) {
     Model m = bench_model(s);
     const Config *c = &s->c;
@@ -1372,8 +1368,8 @@ static Figure bench_prefill(Bench *b, const struct Shape *s) {
     return (Figure){ .ms = 1e3 * t, .tokens_per_s = PROMPT / t, .gflops = 1e-9 * flops / t };
 }
 
-// Writes ANSWER tokens after a prompt with the given draft (or none); returns the seconds
-// that they took.
+// Writes ANSWER tokens after a prompt, with the given draft or none; returns the time in
+// seconds.
 static double time_answer(Generator *g, const Row *r, const int *draft, Ids *out) {
     Ids prompt = { r->ids, r->n_condition, 0 };
     out->n = 0;
@@ -1382,9 +1378,9 @@ static double time_answer(Generator *g, const Row *r, const int *draft, Ids *out
     return seconds() - start;
 }
 
-// Decoding after one token ("decode"), or after 64 with drafts: y_o is what greedy decoding
-// writes ("copied"), or has nothing in common with it ("nothing"): how many times faster
-// than without one?
+// Decoding after one token ("decode"), or after 64 with a draft. How many times faster is
+// it if the draft is what greedy decoding writes ("copied"), or has nothing in common with
+// it ("nothing")?
 static Figure bench_decode(Bench *b, const struct Shape *s, bool drafts) {
     static double copied[SAMPLES], nothing[SAMPLES];
     Model m = bench_model(s);
@@ -1417,8 +1413,8 @@ static void bench_one(Bench *b, int part, const struct Shape *s) {
     b->figure[b->n_figures++] = (struct Measured){ PART[part].name, s->name, f };
 }
 
-// Prints all figures, as lines or as JSON. Shares are of the limits' medians over the whole
-// run.
+// Prints all figures, as lines or as JSON. Shares are shares of the limits' medians over
+// the run.
 //
 //     part shape key value key value ...        {"part": {"shape": {"key": value, ...}, ...}, ...}
 static void show_figures(Bench *b, bool json) {
@@ -1448,7 +1444,7 @@ static void show_figures(Bench *b, bool json) {
     if (json) printf("%s}\n", b->n_figures ? "}" : "");
 }
 
-// Writes the random model of a shape, for llama.cpp to be timed on. Its vocabulary is made
+// Writes the random model of a shape, on which llama.cpp is timed. Its vocabulary is made
 // up: text does not matter here, but the file must have a piece for each row of the head.
 static void write_bench_model(const struct Shape *s, const char *path) {
     Model m = bench_model(s);
@@ -1464,8 +1460,8 @@ static void write_bench_model(const struct Shape *s, const char *path) {
     model_free(&m);
 }
 
-// `bench`: everything (a minute), or one part, or one part at one shape; with a shape in
-// options, that one. With --out the random model of a shape is written instead.
+// `bench`: everything (a minute), one part, or one part at one shape, which may be given in
+// options. With --out the random model of a shape is written instead.
 static void run_bench(const Options *o) {
     const char *only = o->n_words > 1 ? o->word[1] : NULL;
     const char *shape = o->n_words > 2 ? o->word[2] : NULL;
@@ -1482,7 +1478,7 @@ static void run_bench(const Options *o) {
         return;
     }
 
-    // The parts in turn; the table's shapes, or the one that is named.
+    // The parts in turn, at the table's shapes or at the named one.
     Bench *b = zalloc(1, sizeof *b);
     b->buffer = zalloc(PROBE, sizeof(float));
     for (int i = 0; i < PARTS; i++) {
@@ -1497,23 +1493,23 @@ static void run_bench(const Options *o) {
 }
 
 /* ================================================================================================
-   6. Memory.  What training will need, counted by the functions that will take it. It depends on
-   the shape, the longest row and the threads, but not on the batch: a unit is computed at a time,
-   and its gradients are added up.
+   6. Memory.  What training will need, counted by the functions that will allocate it. It depends
+   on the shape, the longest row and the threads, but not on the batch: one unit is computed after
+   another, and the gradients add up.
 
-       parameters, gradients, moments     16 bytes a weight, 4 more with --ema
+       parameters, gradients, moments     16 bytes for each weight, 4 more with --ema
        activations                        about L T (8 C + 3 F) floats for a unit of T tokens
        logits                             T V floats: with a large vocabulary more than all layers
        scratch                            for each thread: what gemm() packs, and attention's keys,
                                           values and scores
-       checkpoint                         the model's file, which is put together before it is
+       checkpoint                         the model's file, which is assembled before it is
                                           written
 
    tests/lab_test.c compares the total with the peak that the kernel reports. */
 
-// Floats of scratch memory that one thread's kernels grow to, for rows of n tokens: the
-// packed blocks of gemm(); attention's keys, values and scores, forward or backward; Muon's
-// two squares.
+// The scratch memory of one thread's kernels, in floats, for rows of n tokens: the packed
+// blocks of gemm(); attention's keys, values and scores, forward or backward; Muon's two
+// squares.
 static double scratch_floats(const Config *c, int n, bool with_muon) {
     const int hs = head_size(c);
     const double scores = QUERIES * (double)round_up(n, NR);
@@ -1523,8 +1519,8 @@ static double scratch_floats(const Config *c, int n, bool with_muon) {
     return gemm_floats + fmax(forth, back) + (with_muon ? 2.0 * c->C * c->C : 0);
 }
 
-// The ledger. A row is taken to be as long as the context; a unit then has UNIT tokens, or
-// one row. acts_layout() only counts while there is no memory to lay out.
+// The ledger. Rows are assumed to be as long as the context; a unit then has UNIT tokens,
+// or one row. acts_layout() only counts while there is no memory to lay out.
 static void show_memory(const Config *c, const TrainOptions *t) {
     const int T = c->context > UNIT ? c->context : UNIT;
     LayerActs *layer = zalloc((size_t)c->L, sizeof *layer);
@@ -1548,8 +1544,8 @@ static void show_memory(const Config *c, const TrainOptions *t) {
     free(layer);
 }
 
-// `memory`: of a model that exists, or of the shape asked for. The options of `train` that
-// take memory are --ema, --muon and --threads.
+// `memory`: for a model that exists, or for a shape in options. The options of `train` that
+// cost memory are --ema, --muon and --threads.
 static void run_memory(const Options *o) {
     Model m = { 0 };
     if (o->n_words > 1) model_load(&m, o->word[1]);
@@ -1560,10 +1556,10 @@ static void run_memory(const Options *o) {
 }
 
 /* ================================================================================================
-   7. Command line.  An option may be in both tables for different commands: --data belongs to
-   `train` there, and to `bound` and `steer` here. */
+   7. Command line.  An option may be in both tables, for different commands: --data belongs to
+   `train` in aligner.c, and to `bound` and `steer` here. */
 
-// Which of them a command takes is in the third column, as in aligner.c's table.
+// The third column says which commands take an option, as in aligner.c's table.
 #define SHAPED "bench memory"
 static const Option LAB_OPTION[] = {
     { "--reference", INPUT, &lab.reference, "dpo rlhf", "the frozen policy; --init unless given" },
@@ -1592,7 +1588,7 @@ static const Option LAB_OPTION[] = {
     { "--out", OUTPUT, &options.train.out, "bench", "write the shape's random model instead" },
     { NULL, FLAG, NULL, NULL, NULL } };
 
-// The objectives of chapter 1 take the options of `train`, too.
+// The objectives of chapter 1 also take the options of `train`.
 static const Command LAB_COMMAND[] = {
     { "dpo", "train", 1, 1, run_trial, "--init M.gguf --data F... --out D.gguf" },
     { "reward", "train", 1, 1, run_trial, "--data F... --out R.gguf: a model that judges" },

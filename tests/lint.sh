@@ -1,28 +1,28 @@
 #!/usr/bin/env bash
-# lint.sh - clang-tidy (bugprone-*, cert-*, clang-analyzer-*) and cppcheck on aligner.c. Exit 1 if either finds something
-# that is not explained here: checks that are off come first, single findings after them.
+# lint.sh - clang-tidy (bugprone-*, cert-*, clang-analyzer-*) and cppcheck on aligner.c. Exit 1 if either
+# finds something that is not explained here. First the checks that are off, then single findings.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 found=$(mktemp) || exit 1
 trap 'rm -f "$found"' EXIT
 checks='-*,bugprone-*,cert-*,clang-analyzer-*'
 off() { checks="$checks,-$1"; }         # off CHECK REASON
-off bugprone-easily-swappable-parameters "M, N, K and T, C are what matrices have; the formulas fix their order"
-off clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling "wants memcpy_s and others that no libc has"
+off bugprone-easily-swappable-parameters "M, N, K and T, C are shapes; the formulas fix their order"
+off clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling "libc has no memcpy_s"
 off bugprone-suspicious-string-compare "strcmp() and memcmp() as conditions are C"
 off bugprone-implicit-widening-of-multiplication-result "int products are bounded by config_check() and UNIT"
-off cert-err33-c "stdout is checked at once by flush_results(), files by write_file(); stderr has no other place to complain"
+off cert-err33-c "flush_results() checks stdout, write_file() files; nobody could read of stderr's errors"
 off clang-analyzer-optin.performance.Padding "tables are ordered for readers"
 off bugprone-reserved-identifier "_POSIX_C_SOURCE is how a program asks for POSIX"
 off cert-dcl37-c "the same"
 off cert-dcl51-cpp "the same"
 
-explained=()                            # a file's line with this text may be reported by this check
+explained=()                            # this check may report a line of aligner.c that has this text
 because() { explained+=("$1|$2"); }     # because CHECK TEXT REASON
 because bugprone-misplaced-widening-cast '(size_t)(t0 + i0)' "both are positions inside a batch"
 because clang-analyzer-core.NullDereference 'const char c = o->text.s[o->at]' "at < n, so there is text"
 because clang-analyzer-core.NullDereference 'best->name' "each command takes --quiet, so a nearest name exists"
-because clang-analyzer-core.NonNullParamChecker 'bool is(const char *a' "it supposes a list of commands without any"
+because clang-analyzer-core.NonNullParamChecker 'bool is(const char *a' "it assumes an empty list of commands"
 because clang-analyzer-core.UndefinedBinaryOperatorResult '1099511628211u' "it cannot follow the bytes of a double"
 because bugprone-sizeof-expression 'sizeof *row)' "an array of pointers is meant"
 because bugprone-sizeof-expression 'sizeof *run->drawn' "an array of pointers is meant"
@@ -45,7 +45,10 @@ while IFS= read -r finding; do
     check=${finding##*[} check=${check%]} check=${check%%,*}
     line=$(sed -n "$(echo "$finding" | sed -E 's/^[^:]*:([0-9]+):.*/\1/')p" aligner.c)
     for e in "${explained[@]}"; do
-        if [ "${e%%|*}" = "$check" ] && [[ $line = *"${e#*|}"* ]]; then accepted=$((accepted + 1)); continue 2; fi
+        if [ "${e%%|*}" = "$check" ] && [[ $line = *"${e#*|}"* ]]; then
+            accepted=$((accepted + 1))
+            continue 2
+        fi
     done
     failed=$((failed + 1))
     echo "$finding"

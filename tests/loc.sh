@@ -1,13 +1,13 @@
 #!/bin/sh
-# loc.sh: lines of code and of comment of aligner.c, chapter by chapter, and every budget beside its
-# number. `make loc` runs it.
+# loc.sh - counts lines of code and comment in aligner.c, chapter by chapter, and prints each budget
+# beside its number. `make loc` runs it.
 #
 #   tests/loc.sh            the tables
 #   tests/loc.sh --check    the same; exit 1 if a budget is exceeded
 #   tests/loc.sh FILE       the chapters of another file, without budgets
 #
-# A line with any code on it is a line of code, even if a comment follows; a line with nothing but comment
-# is a line of comment; an empty line is neither. A function begins at the left margin with its {.
+# A line with any code is a line of code, even if a comment follows; a line with nothing but a comment
+# is a line of comment; an empty line is neither. A function is a definition at the left margin.
 # Chapters begin at the comment that names them, Part II at the comment that says PART II.
 cd "$(dirname "$0")/.." || exit 1
 check=0
@@ -39,7 +39,7 @@ count() {
         if (open || /; *$/) pending = 0
         if (/^\}/ && open) { sizes[++functions] = NR - open + 1; open = 0 }
         if (!inside) { gsub(/"([^"\\]|\\.)*"/, "S", s); gsub(/\047([^\047\\]|\\.)\047/, "C", s) }
-        while (s != "") {               # walk over the line: inside a comment, or not
+        while (s != "") {               # walk along the line, in and out of comments
             if (inside) {
                 i = index(s, "*/")
                 if (i ? substr(s, 1, i - 1) ~ /[^ \t]/ || i : s ~ /[^ \t]/) is_text = 1
@@ -60,9 +60,11 @@ count() {
             for (j = below = same = 0; j < functions; ) {
                 j++
                 below += sizes[j] < sizes[i]; same += sizes[j] == sizes[i]
-                if (j == functions && below <= functions / 2 && below + same > functions / 2) median = sizes[i]
+                if (j == functions && below <= functions / 2 && below + same > functions / 2)
+                    median = sizes[i]
             }
-        printf "total\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", NR, code, text, wide, bytes, functions, median, part_code
+        printf "total\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n",
+            NR, code, text, wide, bytes, functions, median, part_code
     }' "$1"
 }
 
@@ -83,7 +85,7 @@ echo
 for file in aligner.c tests/lab.c tests/world.c; do
     [ -f "$file" ] || { printf '%-32s not there\n' "$file"; continue; }
     count "$file" | awk -F '\t' -v file="$file" '
-    # A budget that is not met yet may not get worse: then `now` is what --check holds it to.
+    # A budget that is not met yet may not get worse: --check then holds it to `now`.
     function budget(what, number, sign, limit, now) {
         ok = sign == "<=" ? number <= limit : number >= limit
         held = now == "" ? ok : sign == "<=" ? number <= now : number >= now

@@ -1,13 +1,13 @@
 #!/bin/sh
-# one_line.sh - from sft to aligner exactly one line changes; so it is from sft to warmup and from
-# warmup to aligner. Prints the change; exit 1 where it is not one line. `make diff` and `make test`
-# run it from the project's root.
+# one_line.sh - exactly one line changes from sft to aligner, from sft to warmup, and from warmup to
+# aligner. Prints the first of these changes; exit 1 if more or less than one line differs.
+# `make diff` and `make test` run it in the project's root.
 tmp=build/tests/tmp
 mkdir -p $tmp || exit 1
 passed=0
 failed=0
 
-for name in sft warmup aligner; do      # the function's lines, its own name and the columns around it normalised
+for name in sft warmup aligner; do      # the function's lines, with one name for all
     sed -n "/^static Row $name *(const Model \*m, Triple t)/,/^}/p" aligner.c |
         sed "s/^static Row $name *(/static Row OBJECTIVE(/" > $tmp/one_line.$name
     if [ "$(wc -l < $tmp/one_line.$name)" -lt 3 ]; then

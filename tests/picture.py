@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""picture.py - docs/results/exam.svg from build/exam/table.json: the share of good answers before and
-after correction, by split. `make docs` runs it. Colours follow the reader's dark or light setting."""
+"""picture.py - draws docs/results/exam.svg from build/exam/table.json: the share of good answers before
+and after correction, by split. `make docs` runs it. The colours follow the reader's dark or light mode."""
 import json, os, sys
 
 os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
@@ -9,12 +9,12 @@ SPLITS = ["seen", "unseen", "upstreams", "foreign", "people"]
 LEFT, WIDTH, BAR, GAP, TOP = 100, 460, 16, 14, 44
 
 if not os.path.exists(TABLE):
-    sys.exit(f"picture.py: {TABLE} is not there; ./train.sh makes it")
+    sys.exit(f"picture.py: {TABLE} is missing; ./train.sh makes it")
 with open(TABLE, encoding="utf-8") as f:
     table = json.load(f)
 
 def bar(y, share, name):
-    """One bar and, at its end, its number."""
+    """A bar with its number at the end."""
     w = WIDTH * share / 100
     return (f'<rect class="{name}" x="{LEFT}" y="{y}" width="{w:.1f}" height="{BAR}"/>'
             f'<text x="{LEFT + w + 6:.1f}" y="{y + BAR - 3}">{share:.1f}</text>')

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# run.sh: runs every test that was built, adds up their "N passed, N failed" lines and closes with
-# the sum; exit 1 if one failed. `make test` runs it. $B is the build folder (build unless set), so
-# a sanitizer build uses the same script.
+# run.sh - `make test`: runs every test that was built, adds up their "N passed, N failed" lines and
+# ends with the sum; exit 1 if one failed. $B is the build folder (build unless set), so a sanitizer
+# build uses the same script.
 set -u
 cd "$(dirname "$0")/.." || exit 1
-export B=${B:-build} ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0}      # dying leaves memory to the system
+export B=${B:-build} ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0}      # exit() leaves memory to the system
 out=$(mktemp) || exit 1
 trap 'rm -f "$out"' EXIT
 passed=0 failed=0 died='' skipped=''
@@ -17,7 +17,7 @@ run() {                                 # run NAME COMMAND...
     status=$?
     read -r p f < <(awk '/(^|[^0-9])[0-9]+ passed, [0-9]+ failed$/ { p += $(NF - 3); f += $(NF - 1); n++ }
                          END { print n ? p : -1, f + 0 }' "$out")
-    if [ "$p" = -1 ] || { [ $status != 0 ] && [ "$f" = 0 ]; }; then    # it died before or after its count
+    if [ "$p" = -1 ] || { [ $status != 0 ] && [ "$f" = 0 ]; }; then    # it died, before or after its count
         [ "$p" != -1 ] || p=0
         f=$((f + 1)) died="$died $name" note="   exit $status"
     fi

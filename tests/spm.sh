@@ -1,16 +1,16 @@
 #!/bin/sh
-# spm.sh - explores how near `aligner tokenizer` comes to the original, SentencePiece's BPE trainer,
-# on the same lines of text.
+# spm.sh - compares `aligner tokenizer` with the original, SentencePiece's BPE trainer, on the same
+# lines of text.
 #
-#   tests/spm.sh LINES.txt [VOCAB]      a text file, one sentence a line; VOCAB is 600 unless given
+#   tests/spm.sh LINES.txt [VOCAB]      a text file, one sentence per line; VOCAB is 600 unless given
 #
-# LINES needs few rare characters: SentencePiece gives every one a piece, aligner at most half of
-# the pieces, which is another vocabulary (as any text of more than 170 different characters makes
-# with 600 pieces), not another order of merges.
+# LINES should have few rare characters. SentencePiece gives each character a piece; aligner gives
+# characters at most half of the pieces. With 600 pieces, a text of more than 170 different characters
+# therefore yields another vocabulary, not just another order of merges.
 #
-# Prints the pieces of both, side by side by id, then what they share. Exit 1 where fewer than 95 %
-# of the pieces are common, 2 on bad usage; 0 with "skipped" where Debian's package `sentencepiece`
-# (or python3, which reads the two files) is not installed.
+# Prints the pieces of both, side by side by id, then what they share. Exit 1 if fewer than 95 % of
+# the pieces are common, 2 on bad usage, 0 with "skipped" if Debian's package `sentencepiece` or
+# python3 is not installed.
 set -eu
 [ $# -ge 1 ] && [ $# -le 2 ] && [ -f "$1" ] || { echo "usage: tests/spm.sh LINES.txt [VOCAB]" >&2; exit 2; }
 lines=$(realpath "$1") vocab=${2:-600}
@@ -18,11 +18,11 @@ cd "$(dirname "$0")/.."
 for tool in spm_train python3; do
     command -v $tool >/dev/null || { echo "skipped: $tool is not installed (apt-get install sentencepiece python3)"; exit 0; }
 done
-[ -x build/aligner ] || { echo "build/aligner is not there: run make" >&2; exit 1; }
+[ -x build/aligner ] || { echo "build/aligner is missing: run make" >&2; exit 1; }
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
-# Both see the same lines. A row takes two: with an empty answer the trainer reads the question,
+# Both see the same lines. A row holds two: if its answer is empty, the trainer reads the question and
 # then the correction.
 python3 - "$lines" "$dir" <<'PY'
 import json, sys
@@ -33,8 +33,8 @@ with open(sys.argv[2] + "/rows.jsonl", "w") as f:
     for q, a in zip(lines[::2], lines[1::2]): f.write(json.dumps({"question": q, "answer": "", "correction": a}) + "\n")
 PY
 
-# The first two lines of options are those of the format; the third keeps SentencePiece from
-# dropping what aligner keeps.
+# The last line of options keeps SentencePiece from dropping what aligner keeps; the others set the
+# format.
 spm_train --input="$dir/lines.txt" --model_prefix="$dir/spm" --vocab_size="$vocab" --model_type=bpe --byte_fallback=true --character_coverage=1.0 \
     --normalization_rule_name=identity --split_digits=true --unk_id=0 --bos_id=1 --eos_id=2 --pad_id=-1 \
     --remove_extra_whitespaces=false --max_sentence_length=1000000 --num_threads=1 --minloglevel=1 2>"$dir/log" || { tail -5 "$dir/log" >&2; exit 1; }

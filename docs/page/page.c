@@ -1,5 +1,5 @@
-/* page.c: what script.js calls. aligner.c is included as it is. A page has no signals and no files:
-   both get stand-ins before aligner.c names them, and models are read from memory. */
+/* page.c: what script.js calls. aligner.c is included as it is. A page has no signals and no files,
+   so both get stand-ins before aligner.c is included, and models are read from memory. */
 #include <signal.h>
 #include <stdio.h>
 struct sigaction { void (*sa_handler)(int); int sa_flags; };
@@ -44,8 +44,8 @@ const void *EXPORT(page_answer)(const char *x, int n) {
     return &result;
 }
 
-// One pass over y_c's row and y_o's, as in training: every layer's queries and keys stay, and the
-// logits of all targets.
+// One pass over y_c's row and y_o's, as in training: it keeps every layer's queries and keys, and
+// the logits of all targets.
 static void look(void) {
     Batch b;
     Ids ids = { 0 };
@@ -60,7 +60,7 @@ static void look(void) {
     free(ids.a);
 }
 
-// y_c ~ mu(. | y_o, x), the left factor of Eq. (2); then once more without --keep, to show.
+// y_c ~ mu(. | y_o, x), the left factor of Eq. (2); then once more without --keep, for display.
 const void *EXPORT(page_correct)(const char *x, int n_x, const char *answer, int n, double keep) {
     Triple t = { .x = { x, (size_t)n_x }, .y_o = { answer, (size_t)n } };
     mu.how.keep = keep;
@@ -85,7 +85,7 @@ const void *EXPORT(page_correct)(const char *x, int n_x, const char *answer, int
 // The logits of target o: those of y_c's row, then those of y_o's.
 const float *EXPORT(page_logits)(int o) { return m.acts.logits + o * logits_width(&m.c); }
 
-// How much head h of layer l looks at positions 0..t from position t: softmax(q . k / sqrt(hs)).
+// How much head h of layer l looks at each of positions 0..t from t: softmax(q . k / sqrt(hs)).
 const float *EXPORT(page_attention)(int l, int h, int t) {
     static float p[1 << 12], max, inverse;
     const float *qkv = m.acts.layer[l].qkv;

@@ -262,7 +262,7 @@ function showVerdict(delay) {
     const { r, y, tokens } = now, copied = r.action === "copy", runs = [];
     say("verdict", copied ? "Copied." : "Corrected.");
     say("reason", r.reason ? `Because: ${r.reason}.` : !copied || !now.differs ? ""
-        : "The model wrote another text, but --keep holds it back.");
+        : "The model wrote another text, but it is not enough likelier than the answer (--keep).");
     const parts = copied ? [{ tag: "span", bytes: utf8(y) }]
         : align(withoutEnd(r.draft), withoutEnd(r.written));
     for (const { tag, id, bytes } of parts) {
@@ -277,16 +277,16 @@ function showVerdict(delay) {
     say("spoken", `${$("verdict").textContent} ${$("reason").textContent} `
         + runs.map(({ tag, text }) => `${mark[tag]} ${text.slice(0, 2000)}`).join("; "));
     say("count", !n ? "" : `${n} tokens in ${r.passes} forward pass${r.passes === 1 ? "" : "es"}; `
-        + `one by one they take ${n}. ${r.copied} are guesses from the draft that came true.`);
+        + `one at a time they would take ${n}. ${r.copied} were copied from the draft.`);
 }
 
 // --keep X: y_c must be e^X times as likely as y_o.
 function showWeighing() {
     const x = nats => 20 + 320 * Math.max(0, Math.min(1, (nats + 4) / 20)), at = x(keep());
     say("keep-value", keep().toFixed(1));
-    say("weighed", !now.differs ? "The text written is the draft: there is nothing to weigh."
+    say("weighed", !now.differs ? "The model wrote the draft itself, so there is nothing to compare."
         : `log μ(y_c | y_o, x) − log μ(y_o | y_o, x) = ${now.gain.toFixed(2)} nats: `
-        + (now.gain >= keep() ? "enough." : "too little."));
+        + (now.gain >= keep() ? "enough for a change." : "too little for a change."));
     $("scale").innerHTML = `<line class="grid" x1="20" x2="340" y1="12" y2="12"/>`
         + [-4, 0, 4, 8, 12, 16].map(nats => `<text x="${x(nats)}" y="30">${nats}</text>`).join("")
         + `<line class="bound" x1="${at}" x2="${at}" y1="2" y2="20"/>`
