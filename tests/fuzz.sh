@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 seconds=${1:?}
 shift
 [ $# -gt 0 ] || set -- G T S D P C W
-for target in "$@"; do mkdir -p "build/corpus/$target"; done
+for target in G T S D P C W; do mkdir -p "build/corpus/$target"; done
 ASAN_OPTIONS=detect_leaks=0 build/fuzz seeds build/corpus 2> /dev/null
 for target in "$@"; do
     log=build/fuzz-$target.log
