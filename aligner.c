@@ -257,7 +257,7 @@ typedef struct {
     bool training;
     LayerActs *layer;                   // [L]
     float *picked, *last_norm, *r;      // [n_out][C], [n_out][C], [n_out]
-    float *logits;                      // [n_out][V], rows logits_width() apart
+    float *logits;                      // [n_out][V]
     double *nll;                        // [n_out] - log p(target)
     float *dx, *dwide, *dnarrow;        // gradients: [T][C], [T][max(F, C + 2 kv)], [T][C]
     float *memory;                      // all of the above
@@ -325,14 +325,9 @@ static void swiglu_backward(float *gate_up, const float *dy, int T, int F);
 // z[V] becomes (softmax(z) - onehot(target)) * scale. Returns - log softmax(z)[target].
 static double softmax_nll(float *z, int V, int target, float scale);
 
-// The head: logits[n][V] from last_norm[n][C], and its way back: dnarrow[n][C] and dWhead.
-static void head(Model *m, int n, bool packed);
-static void head_backward(Model *m, int n);
-
 // Rows to[i] = from[at[i]], and the way back in place: row i of x moves to row at[i], others are 0.
 static void gather_rows(float *to, const float *from, const int *at, int n, int C);
 static void scatter_rows(float *x, const int *at, int n, int T, int C);
-static int logits_width(const Config *c);
 static void copy_floats(float *to, const float *from, size_t n);
 
 // Logits at the places b->out, in m->acts.logits. With a cache, b is one row that continues what
@@ -378,7 +373,7 @@ static void forward(Model *m, const Batch *b, Cache *cache) {
             s->next[i] += m->steer[l * C + i % C];                          // appendix B.6
     }
     rmsnorm(a->last_norm, a->r, a->layer[c->L - 1].next, w->norm, T, C, c->eps);
-    head(m, T, packed);                                                     // logits = ... Whead^T
+    linear(a->logits, a->last_norm, w->head, packed, T, c->V, C, false);    // logits = ... Whead^T
     if (cache) cache->len += b->T;
 }
 
@@ -388,11 +383,11 @@ static void forward(Model *m, const Batch *b, Cache *cache) {
 // proportion to its probability. A model that finds all V tokens equally likely has the loss ln V.
 static double cross_entropy(Model *m, const Batch *b, int n_total) {
     Acts *a = &m->acts;
-    const size_t ld = (size_t)logits_width(&m->c);
+    const size_t V = (size_t)m->c.V;
     double sum = 0;
     #pragma omp parallel for schedule(static)
     for (int i = 0; i < b->n_out; i++)
-        a->nll[i] = softmax_nll(a->logits + i * ld, m->c.V, b->target[i], 1.0f / (float)n_total);
+        a->nll[i] = softmax_nll(a->logits + i * V, m->c.V, b->target[i], 1.0f / (float)n_total);
     for (int i = 0; i < b->n_out; i++) sum += a->nll[i];
     return sum / n_total;
 }
@@ -412,7 +407,7 @@ static void backward(Model *m, const Batch *b) {
     int T = b->n_out, C = c->C, F = c->F, last = c->L - 1;
 
     // logits = rmsnorm(x) Whead^T, at the positions with a target
-    head_backward(m, T);
+    linear_backward(dnarrow, g->head, a->logits, a->last_norm, w->head, T, c->V, C);
     memset(dx, 0, (size_t)T * C * sizeof *dx);
     rmsnorm_backward(dx, g->norm, dnarrow, a->layer[last].next, a->r, w->norm, T, C);
 
@@ -728,7 +723,6 @@ enum { BLOCK_FIRST = 16, BLOCK_AGAIN = 8, BLOCK_MOST = 64 };    // guesses in on
 // draft). Accepted tokens are in the cache; nothing after the first disagreement is.
 static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_draft, Ids *out) {
     const bool drafting = draft && g->how.temperature <= 0 && !g->how.no_draft;
-    const size_t ld = (size_t)logits_width(&g->m->c);
     const int context = g->m->c.context;
     int draft_at = drafting ? 0 : -1, block = BLOCK_FIRST;
     Ids next = { 0 };                                   // what the next pass reads
@@ -740,7 +734,7 @@ static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_dr
         if (draft_at >= 0) guesses = least(least(n_draft - draft_at, block), room);
         for (int i = 0; i < guesses; i++) ids_add(&next, draft[draft_at + i]);
         float *logits = feed(g, next.a, next.n, guesses + 1);
-        for (;; accepted++, logits += ld) {
+        for (;; accepted++, logits += g->m->c.V) {
             token = choose(g, logits);
             if (token == EOS || (g->how.max_tokens && out->n == g->how.max_tokens)) {
                 free(next.a);
@@ -1098,23 +1092,19 @@ static bool same_file(const struct stat *a, const struct stat *b) {
    Chapter 7. Kernels.  Each forward has its backward below it, which quotes the line that it
    differentiates; the matmul and attention come last. tests/gradients.c checks every function here.
 
-   One rule holds throughout: the order of the additions behind a number depends neither on the
+   One rule holds throughout: the order of the additions that make a number depends neither on the
    number of threads nor on how many tokens are computed at once. Floating-point addition is not
    associative, so this is what makes training reproducible, and why verifying a draft is
    bit-identical to decoding token by token. */
 
-#ifdef _OPENMP
-static int max_threads(void) { return omp_get_max_threads(); }
-static int team_size(void) { return omp_get_num_threads(); }
-static int thread_rank(void) { return omp_get_thread_num(); }
-#else
-static int max_threads(void) { return 1; }
-static int team_size(void) { return 1; }
-static int thread_rank(void) { return 0; }
+#ifndef _OPENMP                         // without OpenMP the calling thread is the whole team
+static int omp_get_max_threads(void) { return 1; }
+static int omp_get_num_threads(void) { return 1; }
+static int omp_get_thread_num(void) { return 0; }
 #endif
 
-// n floats of scratch memory of the calling thread, one piece for each use. It grows on demand and
-// is kept: the loops allocate nothing.
+// n floats of scratch memory of the calling thread, one piece for each use. A piece grows on demand
+// and is kept, so the loops allocate nothing. What is in it is left over from the last use.
 enum { FOR_GEMM, FOR_ATTENTION, FOR_MUON, SCRATCH_USES };
 
 static float *scratch(int use, size_t n) {
@@ -1127,7 +1117,7 @@ static float *scratch(int use, size_t n) {
     return own[use].p;
 }
 
-enum { LANES = 8 };     // sums run in 8 interleaved lanes, so that compilers may use vector units
+enum { LANES = 8 };     // sums run in 8 interleaved lanes, which compilers can put in vector units
 
 // The order of these seven additions is part of every result. It is the order in which the halves
 // of a vector register are added.
@@ -1135,7 +1125,7 @@ static inline float add_lanes(const float s[LANES]) {
     return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
 }
 
-// sum_i a[i] b[i]; lane l takes the i with i mod 8 = l.
+// sum_i a[i] b[i]; lane l adds up the i with i mod 8 = l.
 static inline float dot(const float *a, const float *b, int n) {
     float s[LANES] = { 0 };
     int i = 0;
@@ -1163,8 +1153,8 @@ static inline float exp_f32(float x) {
     return x < -87.0f ? 0.0f : p * scale.f;
 }
 
-// Every row of x gets the length sqrt(C), then each column its own weight. r is stored because
-// that is cheaper than computing it again on the way back.
+// Scales every row of x to the length sqrt(C), then each column by its own weight. r is stored
+// because that is cheaper than computing it again in the backward pass.
 static void rmsnorm(float *y, float *r, const float *x, const float *w, int T, int C, float eps) {
     #pragma omp parallel for schedule(static) if ((long)T * C > 16384)
     for (int t = 0; t < T; t++) {
@@ -1184,25 +1174,20 @@ static void rmsnorm_backward(float *dx, float *dw, const float *dy, const float 
     for (int t = 0; t < T; t++) {
         const float *xt = x + (size_t)t * C, *dyt = dy + (size_t)t * C;
         float *dxt = dx + (size_t)t * C, s[LANES] = { 0 };
-        int j = 0;
-        for (; j + LANES <= C; j += LANES)
+        int i = 0;
+        for (; i + LANES <= C; i += LANES)
             for (int l = 0; l < LANES; l++)
-                s[l] += dyt[j + l] * w[j + l] * xt[j + l];
-        for (int l = 0; j < C; j++, l++) s[l] += dyt[j] * w[j] * xt[j];
-        float mean = add_lanes(s) / (float)C * r[t] * r[t];
-        for (int i = 0; i < C; i++) dxt[i] += r[t] * (dyt[i] * w[i] - xt[i] * mean);
+                s[l] += dyt[i + l] * w[i + l] * xt[i + l];
+        for (int l = 0; i < C; i++, l++) s[l] += dyt[i] * w[i] * xt[i];
+        const float mean = add_lanes(s) / (float)C * r[t] * r[t];
+        for (i = 0; i < C; i++) dxt[i] += r[t] * (dyt[i] * w[i] - xt[i] * mean);
     }
     #pragma omp parallel for schedule(static)
-    for (int i0 = 0; i0 < C; i0 += 16) {                // a thread owns 16 columns of dw
-        int n = least(16, C - i0);
-        float sum[16];
-        memcpy(sum, dw + i0, (size_t)n * sizeof *sum);
+    for (int i0 = 0; i0 < C; i0 += 64)                  // a thread owns 64 columns of dw
         for (int t = 0; t < T; t++) {
-            const float *xt = x + (size_t)t * C + i0, *dyt = dy + (size_t)t * C + i0;
-            for (int i = 0; i < n; i++) sum[i] += dyt[i] * xt[i] * r[t];
+            const float *xt = x + (size_t)t * C, *dyt = dy + (size_t)t * C;
+            for (int i = i0; i < least(i0 + 64, C); i++) dw[i] += dyt[i] * xt[i] * r[t];
         }
-        memcpy(dw + i0, sum, (size_t)n * sizeof *sum);
-    }
 }
 
 // The pair (v0, v1) turns like a point in the plane: (v0 cos - v1 sin, v0 sin + v1 cos). It is
@@ -1225,8 +1210,8 @@ static void rope(float *qkv, const int *pos, const float *angle, int T, const Co
     }
 }
 
-// SwiGLU (arXiv 2002.05202). silu(g) is nearly 0 for g far below 0 and nearly g far above: the gate
-// closes or opens.
+// SwiGLU (arXiv 2002.05202). silu(g) is nearly 0 if g is far below 0, and nearly g if g is far
+// above 0: the gate closes or opens.
 static void swiglu(float *y, const float *gate_up, int T, int F) {
     #pragma omp parallel for schedule(static) if ((long)T * F > 16384)
     for (int t = 0; t < T; t++) {
@@ -1251,37 +1236,35 @@ static void swiglu_backward(float *gate_up, const float *dy, int T, int F) {
     }
 }
 
-// Turns the scores x[0..n) into probabilities, in place; x has room up to the next multiple of 8.
-// Subtracting the maximum changes nothing but keeps e^x from overflowing. Gives back max and 1/sum.
-static void softmax(float *x, int n, float *max, float *inverse) {
+// Turns the scores x[0..n) into probabilities, in place. Subtracting the maximum changes no
+// probability but keeps e^x from overflowing. stats, unless NULL, receives max and 1/sum.
+static void softmax(float *x, int n, float *stats) {
     float s[LANES] = { 0 }, top[LANES];
-    const int n8 = round_up(n, LANES);
-    for (int i = n; i < n8; i++) x[i] = -INFINITY;
-    for (int l = 0; l < LANES; l++) top[l] = -INFINITY;
-    for (int i = 0; i < n8; i += LANES)
-        for (int l = 0; l < LANES; l++)
-            top[l] = x[i + l] > top[l] ? x[i + l] : top[l];
-    float largest = top[0];
-    for (int l = 1; l < LANES; l++)
-        if (top[l] > largest) largest = top[l];
-    for (int i = 0; i < n8; i += LANES)
+    int i = 0;
+    for (int l = 0; l < LANES; l++) top[l] = x[0];
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++) top[l] = x[i + l] > top[l] ? x[i + l] : top[l];
+    for (int l = 0; i < n; i++, l++) top[l] = x[i] > top[l] ? x[i] : top[l];
+    for (int l = 1; l < LANES; l++) top[0] = top[l] > top[0] ? top[l] : top[0];
+    const float max = top[0];
+    for (i = 0; i + LANES <= n; i += LANES)
         for (int l = 0; l < LANES; l++) {
-            x[i + l] = exp_f32(x[i + l] - largest);
+            x[i + l] = exp_f32(x[i + l] - max);
             s[l] += x[i + l];
         }
-    const float scale = 1.0f / add_lanes(s);
-    for (int i = 0; i < n8; i++) x[i] *= scale;
-    *max = largest;
-    *inverse = scale;
+    for (int l = 0; i < n; i++, l++) s[l] += x[i] = exp_f32(x[i] - max);
+    const float inverse = 1.0f / add_lanes(s);
+    for (i = 0; i < n; i++) x[i] *= inverse;
+    if (stats) memcpy(stats, (float[]){ max, inverse }, 2 * sizeof *stats);
 }
 
 // - log softmax(z)[target] = max + log(sum) - z[target], in double as means are taken over many.
 static double softmax_nll(float *z, int V, int target, float scale) {
-    float max, inverse, logit = z[target];
-    softmax(z, V, &max, &inverse);
+    float stats[2], logit = z[target];
+    softmax(z, V, stats);
     for (int j = 0; j < V; j++) z[j] *= scale;
     z[target] -= scale;
-    return (double)max - (double)logit - log((double)inverse);
+    return (double)stats[0] - (double)logit - log((double)stats[1]);
 }
 
 /* The matmul.  C[M][N] (+)= A[M][K] B[K][N], where A and B are matrices with any strides, so one
@@ -1289,72 +1272,65 @@ static double softmax_nll(float *z, int V, int target, float scale) {
        forward  Y = X W^T        and backward  dX = dY W,  dW += dY^T X.
    Three nested loops would do, but they load two numbers for each multiply-add and wait for memory.
    Here the work is cut so that each level of the machine holds what it uses repeatedly: a tile of
-   MR x NR results lives in registers; the panel of B that it walks along, NR wide and KC rows, in
+   MR x NR results lives in registers; the panel of B that it walks along, KC rows of NR numbers, in
    the L1 cache; MC rows of A in L2. Operands in the wrong layout are first copied ("packed") into
    panels, in the order in which the tile reads them. docs/speed.md derives the numbers. */
 
-// One tile for four kinds of machine. Its 2 MR registers of sums, 2 of B and 1 of A fit into the
-// 32 of AVX-512 (16 floats each) and NEON (4), and the 16 of AVX2 (8) and SSE2 or WebAssembly
-// (4). With a fused multiply-add all give the same bits; without one (-DSIMD=0), each product is
-// rounded.
+// One tile serves four kinds of machine. It needs 2 MR registers for sums, 2 for B and 1 for A.
+// They fit into the 32 registers of AVX-512 (16 floats each) and NEON (4 floats), and into the 16
+// of AVX2 (8 floats) and of SSE2 or WebAssembly (4 floats). With a fused multiply-add all give the
+// same bits; without one (-DSIMD=0) each product is rounded before it is added.
 #ifndef SIMD
-#if defined(__AVX512F__)
-#define SIMD 512
-#elif defined(__AVX2__) && defined(__FMA__)
-#define SIMD 256
-#elif defined(__aarch64__)
-#define SIMD 128
-#else
-#define SIMD 0
+#define SIMD 512                        // the widest vectors that may be used, in bits
 #endif
-#endif
-#if SIMD == 512
+#if SIMD >= 512 && defined(__AVX512F__)
 #include <immintrin.h>
-#define WIDTH 16
 #define FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
-#elif SIMD == 256
+enum { WIDTH = 16, MR = 12 };
+#elif SIMD >= 256 && defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
-#define WIDTH 8
 #define FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
-#elif SIMD == 128
+enum { WIDTH = 8, MR = 6 };
+#elif SIMD >= 128 && defined(__aarch64__)
 #include <arm_neon.h>
-#define WIDTH 4
 #define FMA(a, b, c) vfmaq_f32(c, a, b)
+enum { WIDTH = 4, MR = 12 };
 #else
-#define WIDTH 4
 #define FMA(a, b, c) ((a) * (b) + (c))
+enum { WIDTH = 4, MR = 6 };
 #endif
 typedef float Vector __attribute__((vector_size(4 * WIDTH)));           // in a register
 typedef float Lanes __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias)); // in memory
+#define LOAD(p) ((Vector)*(const Lanes *)(p))
+#define STORE(p, v) (*(Lanes *)(p) = (Lanes)(v))
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 12")
 #endif
-#define LOAD(p) ((Vector)*(const Lanes *)(p))
-#define STORE(p, v) (*(Lanes *)(p) = (Lanes)(v))
-enum { NR = 2 * WIDTH, MR = SIMD == 512 || SIMD == 128 ? 12 : 6, KC = 320, MC = 96, NC = 1024 };
+enum { NR = 2 * WIDTH, KC = 320, MC = 96, NC = 1024 };
 _Static_assert(MC % MR == 0 && NC % NR == 0, "blocks are made of whole tiles");
 
 // Element (i, j) is p[i * row + j * col]. If panels is not NULL, it holds a packed copy of B:
 // panel j has the columns [NR j, NR j + NR), row after row, and begins at panels + j * panel.
 typedef struct { const float *p; ptrdiff_t row, col; const float *panels; size_t panel; } Matrix;
 
-static Matrix from(Matrix v, int i, int j)              // v without i rows and j columns
-{
+// A row-major matrix whose rows are ld floats apart.
+static Matrix rows_of(const float *p, int ld) { return (Matrix){ .p = p, .row = ld, .col = 1 }; }
+
+// v with rows and columns exchanged. No number moves: the strides change places.
+static Matrix transposed(Matrix v) { return (Matrix){ .p = v.p, .row = v.col, .col = v.row }; }
+
+// v without its first i rows and j columns.
+static Matrix from(Matrix v, int i, int j) {
     v.p += i * v.row + j * v.col;
     return v;
 }
 
-// Rows and columns exchanged. No number moves: only the strides change places.
-static Matrix transposed(Matrix v) { return (Matrix){ .p = v.p, .row = v.col, .col = v.row }; }
-
-// c[mr][NR] (+)= a[mr][k] b[k][NR], with a[i][p] at a[i * row + p * col]: the one place that adds
-// up products. Each sum runs over k in order. mr is a constant at every call, so all of r[]
-// become registers.
+// c[mr][NR] (+)= A[mr][k] b[k][NR]: the one place that adds up products. Each sum runs over k in
+// order. mr is a constant at every call, so all of r[] become registers.
 static inline __attribute__((always_inline))
-void tile(const int mr, int k, const float *a, ptrdiff_t row, ptrdiff_t col, const float *b,
-          float *c, size_t ldc, bool add) {
+void tile(const int mr, int k, Matrix A, const float *b, float *c, size_t ldc, bool add) {
     Vector r[MR][2];
     UNROLL
     for (int i = 0; i < mr; i++) {
@@ -1362,59 +1338,54 @@ void tile(const int mr, int k, const float *a, ptrdiff_t row, ptrdiff_t col, con
         __builtin_prefetch(c + i * ldc, 1);
         __builtin_prefetch(c + i * ldc + NR - 1, 1);
     }
-    for (int p = 0; p < k; p++, a += col, b += NR) {
-        // A single token waits for memory, and processors do not look ahead beyond a page.
-        if (SIMD == 256 && mr == 1) __builtin_prefetch((const void *)((uintptr_t)b + 4096));
+    for (int p = 0; p < k; p++, A.p += A.col, b += NR) {
+        // A single token waits for memory, and processors do not prefetch across a page.
+        if (WIDTH == 8 && mr == 1) __builtin_prefetch((const void *)((uintptr_t)b + 4096));
         Vector b0 = LOAD(b), b1 = LOAD(b + WIDTH);
         UNROLL
         for (int i = 0; i < mr; i++) {
-            Vector x = a[i * row] - (Vector){ 0 };      // in each lane
+            Vector x = A.p[i * A.row] - (Vector){ 0 };  // in each lane
             r[i][0] = FMA(x, b0, r[i][0]);
             r[i][1] = FMA(x, b1, r[i][1]);
         }
     }
     UNROLL
     for (int i = 0; i < mr; i++, c += ldc) {
-        if (add) r[i][0] = r[i][0] + LOAD(c);
-        if (add) r[i][1] = r[i][1] + LOAD(c + WIDTH);
-        STORE(c, r[i][0]);
-        STORE(c + WIDTH, r[i][1]);
+        STORE(c, add ? r[i][0] + LOAD(c) : r[i][0]);
+        STORE(c + WIDTH, add ? r[i][1] + LOAD(c + WIDTH) : r[i][1]);
     }
 }
 
-// The rows x cols part of a tile of mr (MR, or 1 for a single token) x NR, at the edges of C. The
+// The rows x cols part of a tile of mr rows (MR, or 1 for a single token), at the edges of C. The
 // tile is computed whole, so a result has the same bits wherever the edges are.
 static void tile_part(int mr, int rows, int cols, int k, Matrix A, const float *b, float *c,
                       size_t ldc, bool add) {
-    float edge[MR * NR];
     const bool whole = rows == mr && cols == NR;
-    float *to = whole ? c : edge;
+    float edge[MR * NR], *to = whole ? c : edge;
     const size_t ld = whole ? ldc : NR;
-    if (mr == 1) tile(1, k, A.p, 0, A.col, b, to, ld, whole && add);
-    else if (A.col == 1) tile(MR, k, A.p, A.row, 1, b, to, ld, whole && add);
-    else tile(MR, k, A.p, 1, A.col, b, to, ld, whole && add);
+    if (mr == 1) tile(1, k, A, b, to, ld, whole && add);
+    else tile(MR, k, A, b, to, ld, whole && add);
     for (int i = 0; i < rows && !whole; i++)
         for (int j = 0; j < cols; j++)
             c[i * ldc + j] = add ? edge[i * NR + j] + c[i * ldc + j] : edge[i * NR + j];
 }
 
-// Packs n rows and k columns of v as panel[k][width]; what is beyond n becomes zero. The step
-// from k to k + 1 then reads the next `width` floats, whatever the strides of v are:
+// Packs n rows and k columns of v as panel[k][width], n <= width. The step from k to k + 1 then
+// reads the next `width` floats, whatever the strides of v are:
 //
 //     v   a0 a1 a2       panel   a0 b0 c0  a1 b1 c1  a2 b2 c2        (n = width = 3)
 //         b0 b1 b2
 //         c0 c1 c2
-static void pack(float *panel, int width, Matrix v, int n, int k) {
-    if (n < width) memset(panel, 0, (size_t)k * width * sizeof *panel);
-    if (v.row == 1 && n == NR) {                        // neighbours are copied by registers
+//
+// Rows n and beyond keep what was in them: they only meet results that are not stored.
+static void pack(float *panel, const int width, Matrix v, int n, int k) {
+    if (v.row == 1 && n == NR)                          // neighbours are copied by registers
         for (int p = 0; p < k; p++) memcpy(panel + p * width, v.p + p * v.col, NR * sizeof *panel);
-    } else if (v.row == 1 && n == MR) {
+    else if (v.row == 1 && n == MR)
         for (int p = 0; p < k; p++) memcpy(panel + p * width, v.p + p * v.col, MR * sizeof *panel);
-    } else {
+    else
         for (int i = 0; i < n; i++)
-            for (int p = 0; p < k; p++)
-                panel[p * width + i] = v.p[i * v.row + p * v.col];
-    }
+            for (int p = 0; p < k; p++) panel[p * width + i] = v.p[i * v.row + p * v.col];
 }
 
 // Floats of a packed K x N matrix, and the packing itself: panels[N/NR][K][NR].
@@ -1429,17 +1400,17 @@ static void pack_all(float *panels, Matrix B, int K, int N) {
 /* How a product is cut, for M = 2 MR and N = 2 NR. Each thread packs what it needs for itself,
    which costs less than waiting for another.
 
-             B  |  0  |  1  |         for each NC columns of B            (NR, if A is a single row)
-                |     |     |             for each KC rows of B           (adds to what is there)
+             B  |  0  |  1  |         for each NC columns of B
+                |     |     |             for each KC rows of B           (adds to the last ones)
        A    -----------------                 pack them into panels
        0         | 00  | 01  |                for each MC rows of A       (in L2; packed if need be)
        1         | 10  | 11  |                    for each panel of B     (in L1)
                                                       for each MR rows of A
                                                           tile
 
-   Computes the share of thread `rank` of `size`. C is cut by rows if it is tall, else by panels;
-   with packed weights by panels if there are enough, so that each is read by one thread. It is
-   never cut along K: each sum is one thread's. */
+   gemm() computes the share of thread `rank` of `size`. C is cut by rows if it is tall, else by
+   panels. If B is packed and has enough panels, C is cut by panels, and each panel is read by one
+   thread only. A product is never cut along K: each sum is computed by one thread. */
 static void gemm(int rank, int size, int M, int N, int K, Matrix A, Matrix B, float *C, size_t ldc,
                  bool add) {
     const int mr = M == 1 ? 1 : MR, panels = round_up(N, NR) / NR, tiles = round_up(M, mr) / mr;
@@ -1449,89 +1420,60 @@ static void gemm(int rank, int size, int M, int N, int K, Matrix A, Matrix B, fl
     const int end = (int)((long)parts * (rank + 1) / size);
     const int i_from = by_rows ? first * mr : 0, i_to = by_rows ? least(end * mr, M) : M;
     const int j_from = by_rows ? 0 : first, j_to = by_rows ? panels : end;
-    const int step = M == 1 ? 1 : NC / NR;              // a single row reads panels whole, in order
     float *own_a = scratch(FOR_GEMM, (NC + MC) * KC), *own_b = own_a + MC * KC;
-    for (int j0 = j_from; j0 < j_to; j0 += step)
+    for (int j0 = j_from; j0 < j_to; j0 += NC / NR)
         for (int p0 = 0; p0 < K; p0 += KC) {
-            const int k = least(K - p0, KC), j1 = least(j0 + step, j_to);
+            const int k = least(K - p0, KC), j1 = least(j0 + NC / NR, j_to);
             const float *b = B.panels ? B.panels + j0 * B.panel + (size_t)p0 * NR : own_b;
             const size_t panel = B.panels ? B.panel : (size_t)k * NR;
             for (int j = j0; j < j1 && !B.panels; j++)
                 pack(own_b + (j - j0) * panel, NR, transposed(from(B, p0, j * NR)),
                      least(NR, N - j * NR), k);
             for (int i0 = i_from; i0 < i_to; i0 += MC) {
-                // Rows of A are read in place if a whole tile is there and they are cheap to read:
-                // along the row, or from a few lines that stay in L1.
-                Matrix a[MC / 6];
+                // A whole tile of A is read in place if that is cheap: along its rows, or from a
+                // few lines that stay in L1.
+                Matrix a[MC];
                 const bool direct = A.col == 1 || (A.row == 1 && k <= 64);
                 const int m = least(i_to - i0, MC);
                 for (int i = 0; i < m; i += mr) {
-                    a[i / mr] = from(A, i0 + i, p0);
-                    if (direct && m - i >= mr) continue;
-                    pack(own_a + (size_t)i * k, mr, a[i / mr], least(mr, m - i), k);
-                    a[i / mr] = (Matrix){ .p = own_a + (size_t)i * k, .row = 1, .col = mr };
+                    a[i] = from(A, i0 + i, p0);
+                    if (mr == 1 || (direct && m - i >= mr)) continue;
+                    pack(own_a + (size_t)i * k, MR, a[i], least(MR, m - i), k);
+                    a[i] = (Matrix){ .p = own_a + (size_t)i * k, .row = 1, .col = MR };
                 }
                 for (int j = j0; j < j1; j++)
                     for (int i = 0; i < m; i += mr)
-                        tile_part(mr, least(mr, m - i), least(NR, N - j * NR), k, a[i / mr],
+                        tile_part(mr, least(mr, m - i), least(NR, N - j * NR), k, a[i],
                                   b + (j - j0) * panel, C + (i0 + i) * ldc + (size_t)j * NR, ldc,
                                   add || p0);
             }
         }
 }
 
-// C (+)= A B, each thread computing its share, with all threads, or with one if the product is
-// too small to be worth a team.
+// C (+)= A B with all threads, each computing its share, or with one thread if the product is too
+// small to be worth a team.
 static void matmul(float *C, size_t ldc, Matrix A, Matrix B, int M, int N, int K, bool add) {
     #pragma omp parallel if ((double)M * N * K > 200e3)
-    gemm(thread_rank(), team_size(), M, N, K, A, B, C, ldc, add);
-}
-
-// A row-major matrix whose rows are ld floats apart.
-static Matrix rows_of(const float *p, int ld) { return (Matrix){ .p = p, .row = ld, .col = 1 }; }
-
-// W^T, for W[N][K] as a checkpoint has it or packed.
-static Matrix weights_of(const float *W, bool packed, int K) {
-    if (packed) return (Matrix){ .panels = W, .panel = (size_t)K * NR };
-    return (Matrix){ .p = W, .row = 1, .col = K };
+    gemm(omp_get_thread_num(), omp_get_num_threads(), M, N, K, A, B, C, ldc, add);
 }
 
 // A layer is y = W x for each token. X[T][K] has a token in each row and W[N][K] an output in
 // each row, so Y = X W^T.
 static void linear(float *Y, const float *X, const float *W, bool packed, int T, int N, int K,
                    bool add) {
-    matmul(Y, (size_t)N, rows_of(X, K), weights_of(W, packed, K), T, N, K, add);
+    Matrix Wt = transposed(rows_of(W, K));
+    if (packed) Wt = (Matrix){ .panels = W, .panel = (size_t)K * NR };
+    matmul(Y, (size_t)N, rows_of(X, K), Wt, T, N, K, add);
 }
 
-// Y = X W^T:   dX = dY W,   dW += dY^T X The first sends the gradient on to what came before; the
-// second adds up, over all tokens, how much each weight was to blame. Two products here and one
-// in linear(): training costs three times a forward pass, about 6 operations for each weight and
-// token.
+// Y = X W^T:   dX = dY W,   dW += dY^T X
+// The first product passes the gradient on to what came before. The second adds up, over all
+// tokens, what each weight contributed to the loss. With one product in linear() and two here,
+// training costs three times a forward pass: about 6 operations for each weight and token.
 static void linear_backward(float *dX, float *dW, const float *dY, const float *X, const float *W,
                             int T, int N, int K) {
     matmul(dX, (size_t)K, rows_of(dY, N), rows_of(W, K), T, K, N, false);
     matmul(dW, (size_t)K, transposed(rows_of(dY, N)), rows_of(X, K), N, K, T, true);
-}
-
-// Floats from one row of logits to the next. Rows a power of two apart would fall into a few sets
-// of the cache.
-static int logits_width(const Config *c) { return round_up(c->V, LANES) + NR; }
-
-// The head is one more linear layer, with V outputs; of an Aligner's 688 thousand weights it is
-// 43 %.
-static void head(Model *m, int n, bool packed) {
-    const Weights *w = packed ? &m->packed : &m->w;
-    const int C = m->c.C, V = m->c.V;
-    matmul(m->acts.logits, (size_t)logits_width(&m->c), rows_of(m->acts.last_norm, C),
-           weights_of(w->head, packed, C), n, V, C, false);
-}
-
-// If the head is tied, m->g.head is the embedding's gradient: both uses add to it.
-static void head_backward(Model *m, int n) {
-    const int C = m->c.C, V = m->c.V;
-    const Matrix dlogits = rows_of(m->acts.logits, logits_width(&m->c));
-    matmul(m->acts.dnarrow, (size_t)C, dlogits, rows_of(m->w.head, C), n, C, V, false);
-    matmul(m->g.head, (size_t)C, transposed(dlogits), rows_of(m->acts.last_norm, C), V, C, n, true);
 }
 
 static void copy_floats(float *to, const float *from, size_t n) {
@@ -1552,101 +1494,59 @@ static void scatter_rows(float *x, const int *at, int n, int T, int C) {
 
 /* Attention.  For each query, over the keys of its own row up to its own position:
        s_j = q . k_j / sqrt(hs),   p = softmax(s),   o = sum_j p_j v_j.
-   The root keeps the variance of s near 1 whatever hs is. With grouped queries, H / H_kv query
-   heads share one head of keys and values. Keys and values are kept as the matmul's panels, and
-   so is the cache: a new token adds a column to the keys and a row to the values. */
+   Dividing by the root keeps the variance of s near 1 whatever hs is. With grouped queries, H /
+   H_kv query heads share one head of keys and values. */
 
-enum { QUERIES = 24 };                  // of one head, computed at once
+enum { QUERIES = 24 };                  // queries of one head that are computed at once
 
-// Floats of the panels of n keys, [n/NR][hs][NR], and of n values, [hs/NR][n][NR].
-static size_t keys_size(int hs, int n) { return (size_t)round_up(n, NR) * (size_t)hs; }
-static size_t values_size(int hs, int n) { return (size_t)round_up(hs, NR) * (size_t)n; }
-
-// Enters key and value number j; the values' panels have room for `capacity`.
-static void cache_put(float *keys, float *values, int capacity, int j, const float *k,
-                      const float *v, int hs) {
-    float *panel = keys + (size_t)(j / NR) * NR * hs;
-    if (j % NR == 0) memset(panel, 0, (size_t)NR * hs * sizeof *panel);
-    for (int i = 0; i < hs; i++) panel[i * NR + j % NR] = k[i];
-    for (int i = 0; i < hs; i += NR) {
-        float *row = values + ((size_t)(i / NR) * capacity + j) * NR;
-        for (int u = 0; u < NR; u++) row[u] = i + u < hs ? v[i + u] : 0;
-    }
-}
-
-// Queries [0, n) of one head, the first at position past. stats (NULL if nobody wants them)
-// receives max and 1/sum of each softmax.
-static void attend(float *out, float *stats, const float *q, Matrix Kt, Matrix V, const Config *c,
-                   int n, int past, float *S) {
-    const int hs = head_size(c), C = c->C, ld = round_up(past + n, NR);
-    const float scale = 1.0f / sqrtf((float)hs);
-    for (int i0 = 0; i0 < n; i0 += QUERIES) {
-        const int m = least(n - i0, QUERIES), keys = past + i0 + m;
-        gemm(0, 1, m, keys, hs, rows_of(q + (size_t)i0 * qkv_width(c), qkv_width(c)), Kt, S,
-             (size_t)ld, false);
-        for (int u = 0; u < m; u++) {
-            float *s = S + (size_t)u * ld, max, inverse;
-            const int seen = past + i0 + u + 1;         // causal: itself and what came before
-            for (int j = 0; j < seen; j++) s[j] *= scale;
-            softmax(s, seen, &max, &inverse);
-            for (int j = seen; j < keys; j++) s[j] = 0;
-            if (!stats) continue;
-            stats[(size_t)(i0 + u) * 2 * c->H] = max;
-            stats[(size_t)(i0 + u) * 2 * c->H + 1] = inverse;
-        }
-        gemm(0, 1, m, hs, keys, rows_of(S, ld), V, out + (size_t)i0 * C, (size_t)C, false);
-    }
-}
-
-// A job is one row and one head of keys and values, with all the query heads that share it. With
-// a cache there is one row, and its keys and values are added to what the cache holds; without
-// one the panels are scratch memory that lives as long as the job.
+// A job is one row and one head of keys and values, with all the query heads that share it. Keys
+// and values are kept as the matmul's panels, the keys as K^T[hs][room] and the values as
+// V[room][hs]: a new token adds a column to the one and a row to the other. With a cache there is
+// one row, and it continues the panels in the cache; without one the panels are scratch memory.
 static void attention(float *out, float *stats, const float *qkv, const Config *c, const Batch *b,
                       Cache *cache, int layer) {
     const int hs = head_size(c), Q = qkv_width(c), group = c->H / c->H_kv;
+    const int past = cache ? cache->len : 0;            // positions that are in the cache already
+    const float scale = 1.0f / sqrtf((float)hs);
     #pragma omp parallel for schedule(dynamic, 1) if (b->T > 16)
     for (int job = 0; job < b->n * c->H_kv; job++) {
         const int e = job / c->H_kv, h_kv = job % c->H_kv;
-        const int t0 = b->start[e], n = b->start[e + 1] - t0;
-        const int past = cache ? cache->len : 0, room = cache ? cache->capacity : n;
-        const size_t k_size = keys_size(hs, room), v_size = values_size(hs, room);
-        float *S = scratch(FOR_ATTENTION, QUERIES * (size_t)round_up(past + n, NR) +
-                                          (cache ? 0 : k_size + v_size));
-        float *keys = S + QUERIES * (size_t)round_up(past + n, NR), *values = keys + k_size;
+        const int t0 = b->start[e], n = b->start[e + 1] - t0, ld = round_up(past + n, NR);
+        const int room = cache ? cache->capacity : n;
+        const size_t k_size = packed_size(hs, room), v_size = packed_size(room, hs);
+        const size_t scores = QUERIES * (size_t)ld;
+        float *S = scratch(FOR_ATTENTION, scores + (cache ? 0 : k_size + v_size));
+        float *keys = S + scores, *values = keys + k_size;
         if (cache) {
             keys = cache->keys + ((size_t)layer * c->H_kv + h_kv) * k_size;
             values = cache->values + ((size_t)layer * c->H_kv + h_kv) * v_size;
         }
-        const float *row = qkv + (size_t)t0 * Q;        // H queries, H_kv keys, H_kv values
-        for (int j = 0; j < n; j++) {
-            const float *k = row + (size_t)j * Q + (size_t)(c->H + h_kv) * hs;
-            cache_put(keys, values, room, past + j, k, k + kv_width(c), hs);
+        for (int j = past; j < past + n; j++) {
+            const float *k = qkv + (size_t)(t0 + j - past) * Q + (size_t)(c->H + h_kv) * hs;
+            const float *v = k + kv_width(c);
+            for (int i = 0; i < hs; i++) {
+                keys[((size_t)(j / NR) * hs + i) * NR + j % NR] = k[i];
+                values[((size_t)(i / NR) * room + j) * NR + i % NR] = v[i];
+            }
         }
         const Matrix Kt = { .panels = keys, .panel = (size_t)NR * hs };
         const Matrix V = { .panels = values, .panel = (size_t)NR * room };
         for (int h = h_kv * group; h < (h_kv + 1) * group; h++)
-            attend(out + (size_t)t0 * c->C + (size_t)h * hs,
-                   stats ? stats + ((size_t)t0 * c->H + (size_t)h) * 2 : NULL,
-                   row + (size_t)h * hs, Kt, V, c, n, past, S);
-    }
-}
-
-// m rows of P (holding q . k) and dS (holding dP) become what their names say; query u is i0 + u.
-static void softmax_backward(float *restrict P, float *restrict dS, int ld, const float *dO,
-                             const float *O, const float *stats, const Config *c, int m, int i0) {
-    const int hs = head_size(c);
-    const float scale = 1.0f / sqrtf((float)hs);
-    for (int u = 0; u < m; u++, P += ld, dS += ld) {
-        const float D = dot(dO + (size_t)u * c->C, O + (size_t)u * c->C, hs);
-        const float max = stats[(size_t)u * 2 * c->H], inverse = stats[(size_t)u * 2 * c->H + 1];
-        const int seen = i0 + u + 1, n8 = round_up(seen, LANES);
-        for (int j = 0; j < n8; j += LANES)
-            for (int l = 0; l < LANES; l++)
-                P[j + l] = exp_f32(P[j + l] * scale - max) * inverse;
-        for (int j = 0; j < n8; j += LANES)
-            for (int l = 0; l < LANES; l++)
-                dS[j + l] = P[j + l] * (dS[j + l] - D) * scale;
-        for (int j = seen; j < i0 + m; j++) P[j] = dS[j] = 0;
+            for (int i0 = 0; i0 < n; i0 += QUERIES) {
+                const int m = least(n - i0, QUERIES), seen = past + i0 + m;
+                const size_t t = (size_t)(t0 + i0);
+                const Matrix queries = rows_of(qkv + t * Q + (size_t)h * hs, Q);
+                gemm(0, 1, m, seen, hs, queries, Kt, S, (size_t)ld, false);
+                for (int u = 0; u < m; u++) {
+                    float *s = S + (size_t)u * ld;
+                    const int own = past + i0 + u + 1, n8 = round_up(seen, LANES);
+                    for (int j = 0; j < own; j++) s[j] *= scale;        // causal: only these count
+                    for (int j = own; j < n8; j++) s[j] = -INFINITY;
+                    softmax(s, n8, stats ? stats + ((t + u) * c->H + h) * 2 : NULL);
+                }
+                gemm(0, 1, m, hs, seen, rows_of(S, ld), V, out + t * c->C + (size_t)h * hs,
+                     (size_t)c->C, false);
+            }
     }
 }
 
@@ -1660,37 +1560,46 @@ static void softmax_backward(float *restrict P, float *restrict dS, int ld, cons
 static void attention_backward(float *dqkv, const float *dout, const float *out, const float *stats,
                                const float *qkv, const Config *c, const Batch *b) {
     const int hs = head_size(c), Q = qkv_width(c), C = c->C, group = c->H / c->H_kv;
-    #pragma omp parallel for schedule(dynamic, b->n < 4 * max_threads() ? 1 : c->H_kv)
+    const float scale = 1.0f / sqrtf((float)hs);
+    #pragma omp parallel for schedule(dynamic, 1)
     for (int job = 0; job < b->n * c->H_kv; job++) {
         const int e = job / c->H_kv, h_kv = job % c->H_kv;
-        const int t0 = b->start[e], n = b->start[e + 1] - t0;
-        const int ld = round_up(n, NR);
+        const int t0 = b->start[e], n = b->start[e + 1] - t0, ld = round_up(n, NR);
         const size_t packed = packed_size(hs, n), scores = QUERIES * (size_t)ld;
         float *P = scratch(FOR_ATTENTION, 2 * (packed + scores)), *dS = P + scores;
         float *panels = dS + scores;
         const size_t k0 = (size_t)t0 * Q + (size_t)(c->H + h_kv) * hs;
         const size_t v0 = k0 + (size_t)kv_width(c);
-        const Matrix K = rows_of(qkv + k0, Q), V = rows_of(qkv + v0, Q);
-        Matrix Kt = transposed(K), Vt = transposed(V);  // read by every block of queries: pack once
-        pack_all(panels, Kt, hs, n);
+        const Matrix K = rows_of(qkv + k0, Q);
+        Matrix Kt = transposed(K), Vt = transposed(rows_of(qkv + v0, Q));
+        pack_all(panels, Kt, hs, n);                    // every block of queries reads them
         pack_all(panels + packed, Vt, hs, n);
-        Kt.panels = panels;
-        Vt.panels = panels + packed;
-        Kt.panel = Vt.panel = (size_t)hs * NR;
+        Kt = (Matrix){ .panels = panels, .panel = (size_t)hs * NR };
+        Vt = (Matrix){ .panels = panels + packed, .panel = (size_t)hs * NR };
         bool add = false;                               // the last block sees all keys: it is first
         for (int h = h_kv * group; h < (h_kv + 1) * group; h++)
             for (int i0 = (n - 1) / QUERIES * QUERIES; i0 >= 0; i0 -= QUERIES, add = true) {
-                const int m = least(n - i0, QUERIES), keys = i0 + m;
+                const int m = least(n - i0, QUERIES), seen = i0 + m;
                 const size_t t = (size_t)(t0 + i0);
                 const size_t q0 = t * Q + (size_t)h * hs, o0 = t * C + (size_t)h * hs;
-                const float *saved = stats + (t * c->H + (size_t)h) * 2;
-                const Matrix Qs = rows_of(qkv + q0, Q), dO = rows_of(dout + o0, C);
-                gemm(0, 1, m, keys, hs, Qs, Kt, P, (size_t)ld, false);
-                gemm(0, 1, m, keys, hs, dO, Vt, dS, (size_t)ld, false);
-                softmax_backward(P, dS, ld, dO.p, out + o0, saved, c, m, i0);
-                gemm(0, 1, m, hs, keys, rows_of(dS, ld), K, dqkv + q0, (size_t)Q, false);
-                gemm(0, 1, keys, hs, m, transposed(rows_of(dS, ld)), Qs, dqkv + k0, (size_t)Q, add);
-                gemm(0, 1, keys, hs, m, transposed(rows_of(P, ld)), dO, dqkv + v0, (size_t)Q, add);
+                const Matrix queries = rows_of(qkv + q0, Q), dO = rows_of(dout + o0, C);
+                gemm(0, 1, m, seen, hs, queries, Kt, P, (size_t)ld, false);
+                gemm(0, 1, m, seen, hs, dO, Vt, dS, (size_t)ld, false);
+                for (int u = 0; u < m; u++) {           // P holds q . k so far, and dS holds dP
+                    float *restrict p = P + (size_t)u * ld, *restrict ds = dS + (size_t)u * ld;
+                    const float *max_inverse = stats + ((t + u) * c->H + h) * 2;
+                    const float D = dot(dout + o0 + (size_t)u * C, out + o0 + (size_t)u * C, hs);
+                    const int own = i0 + u + 1;
+                    for (int j = 0; j < own; j++) {
+                        p[j] = exp_f32(p[j] * scale - max_inverse[0]) * max_inverse[1];
+                        ds[j] = p[j] * (ds[j] - D) * scale;
+                    }
+                    for (int j = own; j < seen; j++) p[j] = ds[j] = 0;
+                }
+                gemm(0, 1, m, hs, seen, rows_of(dS, ld), K, dqkv + q0, (size_t)Q, false);
+                gemm(0, 1, seen, hs, m, transposed(rows_of(dS, ld)), queries, dqkv + k0, (size_t)Q,
+                     add);
+                gemm(0, 1, seen, hs, m, transposed(rows_of(P, ld)), dO, dqkv + v0, (size_t)Q, add);
             }
     }
 }
@@ -2303,7 +2212,7 @@ static size_t acts_layout(Acts *a, const Config *c) {
     a->picked = take(p, &at, n * C);
     a->last_norm = take(p, &at, n * C);
     a->r = take(p, &at, n);
-    a->logits = take(p, &at, n * (size_t)logits_width(c));
+    a->logits = take(p, &at, n * (size_t)c->V);
     a->dx = take(p, &at, a->training ? T * C : 0);
     a->dnarrow = take(p, &at, a->training ? T * C : 0);
     a->dwide = take(p, &at, a->training ? T * (F > Q ? F : Q) : 0);
@@ -3852,11 +3761,11 @@ static void generator_reserve(Generator *g, int n) {
     const Config *c = &g->m->c;
     Cache *k = &g->cache;
     const int hs = head_size(c), needed = k->len + n, old = k->capacity;
-    const size_t heads = (size_t)c->L * c->H_kv, panels = heads * values_size(hs, 1) / NR;
+    const size_t heads = (size_t)c->L * c->H_kv, panels = heads * packed_size(1, hs) / NR;
     acts_reserve(g->m, FEED, FEED, needed, false);
     if (needed <= old) return;
     k->capacity = round_up(needed > 2 * k->len ? needed : 2 * k->len, 256);
-    k->keys = longer_pieces(k->keys, heads, keys_size(hs, old), keys_size(hs, k->capacity));
+    k->keys = longer_pieces(k->keys, heads, packed_size(hs, old), packed_size(hs, k->capacity));
     k->values = longer_pieces(k->values, panels, (size_t)old * NR, (size_t)k->capacity * NR);
 }
 
@@ -3965,7 +3874,7 @@ static void run_train(const Options *o) {
     CHECK(!t->valid || valid.n, "no rows to validate on in %s", t->valid);
     if (!t->quiet)
         fprintf(stderr, "%s: %zu rows, %zu parameters, vocabulary %d, %d threads\n", name, rows.n,
-                m.n_params, m.c.V, max_threads());
+                m.n_params, m.c.V, omp_get_max_threads());
     train(&(Run){ .model = &m, .rows = &rows, .valid = &valid, .o = t });
     rows_free(&rows);
     rows_free(&valid);
