@@ -1606,14 +1606,15 @@ static void attention_backward(float *dqkv, const float *dout, const float *out,
 
 /* ================================================================================================
    Chapter 8. Tokenizer.  Byte-pair encoding as SentencePiece and llama.cpp do it. The vocabulary is
-   a list of pieces, bits of text frequent enough to deserve an id. From ids to text is a look-up.
-   From text to ids is merging: start from single characters and join two neighbours into a larger
-   piece, the earliest learnt first, until no two neighbours are a piece. With the pieces bc, ab,
-   " a" and abc, learnt in this order:
+   a list of pieces: strings that are frequent enough to deserve an id. Decoding looks ids up.
+   Encoding merges: it starts from single characters and joins two neighbours into a larger piece,
+   the piece that was learnt first before all others, until no two neighbours make a piece. With the
+   pieces bc, ab, " a" and abc, learnt in this order:
 
        " abc"   ->   " " a b c   ->   " " a bc   ->   " a" bc
 
-   bc goes first; then " " and a could merge, and a and bc as well, but " a" was learnt before abc.
+   bc is merged first. Then " " and a could merge, and so could a and bc, but " a" was learnt
+   before abc.
 
    ids: 0 <unk>, 1 <s>, 2 </s>, 3..258 the bytes as <0xHH>, then merged pieces (score -rank: earlier
    merges win), then single characters. Each byte has a piece, so any text can be encoded, broken
@@ -1623,11 +1624,11 @@ enum { BYTE0 = 3, FIRST_PIECE = 259, MAX_VOCAB = 1000000, MAX_PIECE = 1024 };
 
 struct Tokenizer {
     int V, longest;             // vocabulary size; bytes of the longest piece
-    Text *piece;                // [V] its bytes, a space being a space; owned
-    float *score;               // [V] of the possible merges the highest score goes first
+    Text *piece;                // [V] its bytes, with a space for a space; owned
+    float *score;               // [V] the possible merge with the highest score is made first
     bool no_space;              // a file may say that texts get no space in front
-    int *slot;                  // hash table from bytes to id, -1 if empty; has room for 2 V
-    size_t mask;                // its size - 1, a power of two less one
+    int *slot;                  // hash table from bytes to id, at least 2 V entries; -1 is empty
+    size_t mask;                // its size, a power of two, minus 1
 };
 
 #define GGUF_SPACE "\xE2\x96\x81"                   // U+2581, which GGUF files write for a space
@@ -1644,7 +1645,7 @@ static int *find_slot(const Tokenizer *k, Text t) {
 // The id of the piece with the bytes t, or -1.
 static int find_piece(const Tokenizer *k, Text t) { return *find_slot(k, t); }
 
-// Room for V pieces. set_piece() sets them; then tokenizer_index() makes the tokenizer usable.
+// Makes room for V pieces. set_piece() sets them; then tokenizer_index() makes them usable.
 static Tokenizer *tokenizer_new(int V) {
     Tokenizer *k = zalloc(1, sizeof *k);
     k->V = V;
@@ -1663,39 +1664,39 @@ static void tokenizer_free(Tokenizer *k) {
     FREE(k->piece, k->score, k->slot, k);
 }
 
-// Sets a piece to a copy of the bytes. Nothing is checked here: tokenizer_index() does that for
-// all.
+// Sets a piece to a copy of the bytes. tokenizer_index() checks the pieces, once all are set.
 static void set_piece(Tokenizer *k, int id, Text bytes, float score) {
     k->piece[id] = (Text){ copy_text(bytes), bytes.n };
     k->score[id] = score;
 }
 
-// The name of a byte's piece, from "<0x00>" to "<0xFF>", written into name.
-static Text byte_name(char name[8], int id) {
-    snprintf(name, 8, "<0x%02X>", (id - BYTE0) & 255);
-    return text(name);
-}
-
 // Sets the pieces that every vocabulary has. Newlines around <s> and </s> (as in llama2.c's files)
 // keep text from merging into them.
 static void set_special_pieces(Tokenizer *k) {
-    char name[8];
     set_piece(k, UNK, text("<unk>"), 0);
     set_piece(k, BOS, text("\n<s>\n"), 0);
     set_piece(k, EOS, text("\n</s>\n"), 0);
-    for (int id = BYTE0; id < FIRST_PIECE; id++) set_piece(k, id, byte_name(name, id), 0);
+    for (int byte = 0; byte < 256; byte++) {
+        char name[16];
+        snprintf(name, sizeof name, "<0x%02X>", byte);
+        set_piece(k, BYTE0 + byte, text(name), 0);
+    }
 }
 
-// Fills the hash table, and refuses a vocabulary that two programs would read differently: with a
-// piece in it twice, one might take the first and the other the last; C strings end at a zero byte;
-// U+2581 in tokenizer.bin is a character, but a space in GGUF; NaN compares with nothing. Ids below
-// FIRST_PIECE stay out of the table: a user who types "</s>" must not write a control token.
+// Fills the hash table, and refuses a vocabulary that two programs could read differently. If a
+// piece is in it twice, one might take the first and the other the last; C strings end at a zero
+// byte; U+2581 is a character in tokenizer.bin, but a space in GGUF; no score compares with NaN.
+// Ids below FIRST_PIECE stay out of the table: a user who types "</s>" must not get a control
+// token.
 static void tokenizer_index(Tokenizer *k, const char *path) {
-    char name[8];
     memset(k->slot, -1, (k->mask + 1) * sizeof *k->slot);
-    for (int id = BYTE0; id < FIRST_PIECE; id++)
-        CHECK(same(k->piece[id], byte_name(name, id)), "%s: piece %d is \"%.*s\"; the byte %s was "
-              "expected (ids 3..258 must be the bytes)", path, id, SHOW(k->piece[id]), name);
+    for (int byte = 0; byte < 256; byte++) {
+        Text t = k->piece[BYTE0 + byte];
+        char name[16];
+        snprintf(name, sizeof name, "<0x%02X>", byte);
+        CHECK(same(t, text(name)), "%s: piece %d is \"%.*s\"; the byte %s was expected (ids 3..258 "
+              "must be the bytes)", path, BYTE0 + byte, SHOW(t), name);
+    }
     for (int id = FIRST_PIECE; id < k->V; id++) {
         Text t = k->piece[id];
         int *slot = find_slot(k, t);
@@ -1710,9 +1711,9 @@ static void tokenizer_index(Tokenizer *k, const char *path) {
     }
 }
 
-// Reads tokenizer.bin (llama2.c's layout): u32 longest, then { f32 score, u32 n, n bytes } to the
-// end. `longest` is counted anew, never trusted. A piece takes 8 bytes at least, so the size of the
-// file bounds their number.
+// Reads tokenizer.bin (llama2.c's layout): u32 longest, then { f32 score, u32 n, n bytes } for each
+// piece. `longest` is not trusted: tokenizer_index() finds it. A piece takes at least 8 bytes, so
+// the size of the file bounds the number of pieces.
 static Tokenizer *tokenizer_load(const char *path) {
     Buf bytes = read_all(path);
     File f = { path, "the pieces", bytes.s, bytes.n, 0 };
@@ -1732,8 +1733,8 @@ static Tokenizer *tokenizer_load(const char *path) {
     return k;
 }
 
-// Writes what tokenizer_load() reads. llama2.c's programs read it, too: they size a buffer by
-// `longest`, so the byte pieces' names count, though here they are never looked up.
+// Writes what tokenizer_load() reads. llama2.c's programs read it, too. They size a buffer by
+// `longest`, so here the names of the byte pieces count as well.
 static void tokenizer_save(const Tokenizer *k, const char *path) {
     Buf f = { 0 };
     uint32_t longest = k->longest > 6 ? (uint32_t)k->longest : 6;       // "<0xHH>" has 6 bytes
@@ -1748,17 +1749,16 @@ static void tokenizer_save(const Tokenizer *k, const char *path) {
     free(f.s);
 }
 
-// The bytes that the first byte of t announces for its character, at most those that t has. What
-// follows is not looked at: broken UTF-8 must come back as it was, and any cut gives the same
-// bytes.
+// The length that the first byte of t announces for its character, at most t.n. The bytes after it
+// are not looked at: broken UTF-8 must come back as it was, and does so however it is cut.
 static size_t utf8_span(Text t) {
     uint8_t c = (uint8_t)*t.s;
     size_t n = c < 0xC0 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
     return n < t.n ? n : t.n;
 }
 
-// The score of merging a with b, its neighbour in a text; -INFINITY if both together are no piece.
-// Both are one stretch of the text, so nothing is copied to look them up.
+// The score of merging a with b, the symbol after it in the text, or -INFINITY if the two do not
+// make a piece. They are neighbours in memory, so nothing is copied to look them up.
 static float merge_score(const Tokenizer *k, Text a, Text b) {
     Text both = { a.s, a.n + b.n };
     int id = both.n <= (size_t)k->longest ? find_piece(k, both) : -1;
@@ -1766,17 +1766,17 @@ static float merge_score(const Tokenizer *k, Text a, Text b) {
 }
 
 // Appends the ids of t as it is, by the rule of SentencePiece: of all possible merges, the one with
-// the highest score goes first, the leftmost of equals. A pass over the symbols makes all merges of
-// the best score at once, from left to right:
+// the highest score is made first, the leftmost if several are equal. A pass over the symbols makes
+// all merges of the best score, from left to right:
 //
 //     symbols      " "  a   b   c   a   b   c            score    bc -1,  abc -2,  " a" -3
 //     best: bc     " "  a   bc  a   bc
 //     best: abc    " "  abc abc
 //
-// This is the rule, as long as a merge makes room for later ones only: a larger piece has a lower
-// score than the merges that lead to it. In a vocabulary where that is not so, the pass stops
-// merging and the best score is looked for again. A text takes as many passes as it has different
-// merges, a few dozen for a sentence. A character that has no piece is spelt in bytes.
+// This gives what the rule gives as long as a merge makes possible only merges of lower scores. If
+// a merge makes an equal or a better one possible, the pass merges no further, and the next pass
+// starts from the new best score. A text takes as many passes as it has different merges, a few
+// dozen for a sentence. A character that has no piece is spelt in bytes.
 static void encode_raw(const Tokenizer *k, Text t, Ids *out) {
     Text *symbol = zalloc(t.n + 1, sizeof *symbol);
     float *score = zalloc(t.n + 1, sizeof *score);      // [i] of merging symbol i with the next
@@ -1809,9 +1809,10 @@ static void encode_raw(const Tokenizer *k, Text t, Ids *out) {
     FREE(symbol, score);
 }
 
-// As SentencePiece does, non-empty text gets a space in front: " Paris" is one token wherever a
-// word begins. The first word of y_c is then the same token as the first word of y_o in the prompt.
-// Aligners depend on this: copying becomes repeating token ids.
+// Appends the ids of a text. As in SentencePiece, a text that is not empty gets a space in front,
+// so the word Paris is the token " Paris" at the start of a text, too. The first word of y_c is
+// then the same token as the first word of y_o in the prompt. Aligners depend on this: copying
+// becomes repeating token ids.
 static void encode(const Tokenizer *k, Text t, Ids *out) {
     Buf spaced = { 0 };
     if (!t.n) return;
@@ -1821,8 +1822,8 @@ static void encode(const Tokenizer *k, Text t, Ids *out) {
     free(spaced.s);
 }
 
-// The text of n ids; <unk>, <s> and </s> have none. The space that encode() added is removed. The
-// caller frees .s, which is never NULL. Every id must be in 0..V-1.
+// The text of n ids, without the space that encode() added; <unk>, <s> and </s> have no text. Every
+// id must be in 0..V-1. The caller frees .s, which is never NULL.
 static Buf decode_all(const Tokenizer *k, const int *ids, int n) {
     Buf all = { 0 };
     buf_set(&all, text(""));
@@ -1835,24 +1836,23 @@ static Buf decode_all(const Tokenizer *k, const int *ids, int n) {
     return all;
 }
 
-/* The trainer (Sennrich, Haddow, Birch 2016). Text is cut into words; the most frequent pair of
-   neighbouring symbols inside words becomes the next piece, everywhere at once, and so on until the
-   vocabulary is full. From "aab aab ab", which has the words "aab", " aab" and " ab":
+/* The trainer (Sennrich, Haddow, Birch 2016). The text is cut into words. The most frequent pair of
+   neighbouring symbols inside words becomes a piece and is merged everywhere; this is repeated
+   until the vocabulary is full. For the text "aab aab ab", with the words "aab", " aab" and " ab":
 
        pairs   a b 3,  a a 2,  " " a 2            ab becomes a piece: the most frequent
        words   a ab,  " " a ab,  " " ab
        pairs   a ab 2,  " " a 1,  " " ab 1        then aab
 
-   Each word is kept once, with its count. Pairs are counted once and kept up to date: a merge
-   changes the counts of the pairs beside it, and no others. Ties go to the pair that was met first,
-   and the words are sorted: the result depends on nothing but the text. */
+   Each word is kept once, with its count. All pairs are counted once; then a merge only changes the
+   counts of the pairs that it ends and makes. Of equally frequent pairs the one that was met first
+   is taken, and the words are sorted, so the result depends on nothing but the text. */
 
-typedef struct { Text t; long count; } Word;            // a part of the text; how often it is there
+typedef struct { Text t; long count; } Word;            // a part of the text; how often it occurs
 typedef struct { Word *a; size_t n, cap; } Words;
 typedef struct { int left, right; long count; } Pair;
-
 typedef struct {
-    const Tokenizer *k;
+    Tokenizer *k;
     Words words;
     Ids symbols;                // of all words; <unk> before the first word and after each
     Pair *pair;                 // [n_pairs] in the order in which they were met
@@ -1860,16 +1860,16 @@ typedef struct {
     int *slot;                  // hash table from (left, right) to place in pair + 1; 0 if empty
 } Trainer;
 
-// Orders words for qsort: shorter first, then by their bytes. Equal words become neighbours, and no
-// two different words are equal, so the order does not depend on which qsort this is.
+// Orders words for qsort(): shorter first, then by their bytes. Only equal words compare equal, so
+// the order does not depend on the C library's qsort().
 static int by_bytes(const void *pa, const void *pb) {
     const Word *a = pa, *b = pb;
     if (a->t.n != b->t.n) return a->t.n < b->t.n ? -1 : 1;
     return memcmp(a->t.s, b->t.s, a->t.n);
 }
 
-// 0 control, 1 digit, 2 letter (and every byte beyond ASCII), 3 the rest. Not isalpha() and its
-// kin: they depend on the locale, and a vocabulary must not.
+// 0 control, 1 digit, 2 letter (and every byte beyond ASCII), 3 the rest. isalpha() and isdigit()
+// depend on the locale; a vocabulary must not.
 static int character_class(char c) {
     uint8_t u = (uint8_t)c;
     if (is_control(c)) return 0;
@@ -1877,9 +1877,10 @@ static int character_class(char c) {
     return ((u | 32) >= 'a' && (u | 32) <= 'z') || u >= 128 ? 2 : 3;
 }
 
-// The bytes of the word at the start of t. A space belongs to the letters or signs that follow it;
-// digits and control characters are words of their own; punctuation does not mix with letters. Text
-// without spaces is cut at a character after 64 bytes: there is little to learn from longer words.
+// The length of the word at the start of t. A space belongs to the letters or the punctuation after
+// it. Each digit, control character and other space is a word of its own; letters and punctuation
+// do not mix. Text without spaces is cut at the first character after 64 bytes: there is little to
+// learn from longer words.
 static size_t word_length(Text t) {
     size_t n = t.s[0] == ' ';
     int class = n < t.n && t.s[n] != ' ' ? character_class(t.s[n]) : 0;
@@ -1892,10 +1893,10 @@ static size_t word_length(Text t) {
     return n;
 }
 
-// Cuts each of n texts into parts of length() bytes and counts equal parts, a part in a text that
-// counts c times counting c times. The result is sorted by bytes and points into the texts; the
-// caller frees .a. Text is cut into words by word_length(), and words into characters by
-// utf8_span().
+// Cuts each of n texts into parts and counts equal parts; each occurrence counts as often as its
+// text. length() says how long the part at the start of a text is: word_length() cuts text into
+// words, utf8_span() words into characters. The result is sorted by_bytes() and borrows its bytes
+// from the texts; the caller frees .a.
 static Words cut(const Word *from, size_t n, size_t (*length)(Text)) {
     Words w = { 0 };
     size_t distinct = 0;
@@ -1912,33 +1913,9 @@ static Words cut(const Word *from, size_t n, size_t (*length)(Text)) {
     return w;
 }
 
-// Gives the last ids to the characters of the words, the most frequent first. Those that find no
-// room in half of the vocabulary are spelt in bytes; so are control characters, broken UTF-8 and
-// U+2581. Returns the first of these ids. They are the last ones because nobody knows yet how many
-// merges there will be; tokenizer_train() moves them down.
-static int learn_characters(Tokenizer *k, const Words *words) {
-    Words c = cut(words->a, words->n, utf8_span);
-    int room = (k->V - FIRST_PIECE) / 2, n = 0;
-    for (size_t i = 0; i < c.n; i++) {
-        Text t = c.a[i].t;
-        if (is_control(*t.s) || !utf8_length(t) || same(t, text(GGUF_SPACE))) c.a[i].count = 0;
-        n += c.a[i].count && n < room;
-    }
-    for (int id = k->V - n; id < k->V; id++) {
-        Word *most = c.a;
-        for (size_t i = 1; i < c.n; i++)
-            if (c.a[i].count > most->count) most = &c.a[i];
-        set_piece(k, id, most->t, 0);
-        *find_slot(k, most->t) = id;
-        most->count = 0;
-    }
-    free(c.a);
-    return k->V - n;
-}
-
-// Adds `count` to the pair (left, right). Pairs with a byte or the border of a word in them, or of
-// more than 16 bytes, never become pieces, and are not counted: a piece that is a whole phrase
-// would hide from the model that the phrase has words.
+// Adds `count` to the pair (left, right). Pairs that contain a byte's piece or the border of a
+// word, and pairs of more than 16 bytes, never become pieces and are not counted. (A piece that is
+// as long as a phrase would hide from the model what the phrase is made of.)
 static void count_pair(Trainer *t, int left, int right, long count) {
     if (left < FIRST_PIECE || right < FIRST_PIECE) return;
     if (t->k->piece[left].n + t->k->piece[right].n > 16) return;
@@ -1954,21 +1931,22 @@ static void count_pair(Trainer *t, int left, int right, long count) {
     t->slot[i] = (int)t->n_pairs;
 }
 
-// Replaces each pair (left, right) by id, from left to right ("aaa" becomes "aa" a), and counts the
-// pairs that this ends and those that it makes:
+// Replaces each pair (left, right) among the symbols by id, from left to right ("aaa" becomes
+// "aa" a), and counts the pairs that this ends and those that it makes:
 //
 //     before  left  right  after       ends   (before, left), (left, right), (right, after)
 //     before  id           after       makes  (before, id), (id, after)
 //
-// Each counts as often as its word. <unk> at both ends keeps `before` and `after` inside the array.
+// Each counts as often as its word. The <unk> at both ends of the array keeps `before` and `after`
+// inside it.
 static void merge_pair(Trainer *t, int left, int right, int id) {
     int *s = t->symbols.a, n = 0, w = -1;               // w: the word that s[i] is in
     for (int i = 0; i < t->symbols.n; i++) {
         s[n++] = s[i];
         w += s[i] == UNK;
         if (s[i] != left || s[i + 1] != right) continue;
-        int before = s[n - 2], after = s[i + 2];
-        long count = t->words.a[w].count;
+        const int before = s[n - 2], after = s[i + 2];
+        const long count = t->words.a[w].count;
         count_pair(t, left, right, -count);
         count_pair(t, before, left, -count);
         count_pair(t, before, id, count);
@@ -1980,38 +1958,56 @@ static void merge_pair(Trainer *t, int left, int right, int id) {
     t->symbols.n = n;
 }
 
-// Cuts the text into words, these into characters and bytes, and counts their pairs. Returns the
-// first id of a character.
-static int trainer_init(Trainer *t, Tokenizer *k, Text all) {
-    t->k = k;
-    t->words = cut(&(Word){ all, 1 }, 1, word_length);
-    int first = learn_characters(k, &t->words);
-    ids_add(&t->symbols, UNK);
-    for (size_t w = 0; w < t->words.n; w++) {           // nothing merges before tokenizer_index()
-        encode_raw(k, t->words.a[w].t, &t->symbols);
-        ids_add(&t->symbols, UNK);
-    }
-    for (t->mask = 1023; t->mask < 4 * (size_t)t->symbols.n; ) t->mask = 2 * t->mask + 1;
-    t->slot = zalloc(t->mask + 1, sizeof *t->slot);     // there are never as many pairs
-    for (int i = 0, w = -1; i + 1 < t->symbols.n; i++) {
-        w += t->symbols.a[i] == UNK;
-        count_pair(t, t->symbols.a[i], t->symbols.a[i + 1], t->words.a[w].count);
-    }
-    return first;
-}
-
-// The loop that is BPE: take the most frequent pair, merge it everywhere. New pieces get the ids
-// from FIRST_PIECE on; returns the first that is left over. A pair's text may be a piece already:
-// "a" and "bc" may follow "ab" and "c". Going through all pairs and symbols for each merge takes V
-// passes, a few seconds for 4 MB of Chinese and 6,000 pieces; English has far fewer different
-// words.
-static int learn_merges(Trainer *t, Tokenizer *k, int end) {
+// Trains a vocabulary of at most V pieces on a text; V is at least FIRST_PIECE. A text that yields
+// fewer gives a smaller vocabulary: an unused id would be an untrained row of the embedding.
+static Tokenizer *tokenizer_train(Text all, int V) {
+    const int room = (V - FIRST_PIECE) / 2;             // for characters
+    Tokenizer *k = tokenizer_new(V + room);
+    Trainer t = { .k = k, .words = cut(&(Word){ all, 1 }, 1, word_length), .mask = 1023 };
+    Words characters = cut(t.words.a, t.words.n, utf8_span);
     Buf both = { 0 };
-    int id = FIRST_PIECE;
-    while (id < end && t->n_pairs) {
-        Pair best = t->pair[0];
-        for (size_t i = 1; i < t->n_pairs; i++)
-            if (t->pair[i].count > best.count) best = t->pair[i];
+    int id = FIRST_PIECE, n = 0;
+    set_special_pieces(k);
+
+    // The characters, the most frequent first, get ids from V on until the number of merges is
+    // known. Those that find no room will be spelt in bytes; so will control characters, broken
+    // UTF-8 and U+2581.
+    for (size_t i = 0; i < characters.n; i++) {
+        Word *c = &characters.a[i];
+        if (is_control(*c->t.s) || !utf8_length(c->t) || same(c->t, text(GGUF_SPACE))) c->count = 0;
+    }
+    for (; n < room && characters.n; n++) {
+        Word *most = characters.a;
+        for (size_t i = 1; i < characters.n; i++)
+            if (characters.a[i].count > most->count) most = &characters.a[i];
+        if (!most->count) break;
+        set_piece(k, V + n, most->t, 0);
+        *find_slot(k, most->t) = V + n;
+        most->count = 0;
+    }
+
+    // Each word becomes characters and bytes: before tokenizer_index(), encode_raw() merges
+    // nothing. Their pairs are counted.
+    ids_add(&t.symbols, UNK);
+    for (size_t w = 0; w < t.words.n; w++) {
+        encode_raw(k, t.words.a[w].t, &t.symbols);
+        ids_add(&t.symbols, UNK);
+    }
+    while (t.mask < 4 * (size_t)t.symbols.n) t.mask = 2 * t.mask + 1;
+    t.slot = zalloc(t.mask + 1, sizeof *t.slot);        // there are never as many pairs
+    for (int i = 0, w = -1; i + 1 < t.symbols.n; i++) {
+        w += t.symbols.a[i] == UNK;
+        count_pair(&t, t.symbols.a[i], t.symbols.a[i + 1], t.words.a[w].count);
+    }
+
+    // The loop that is BPE: take the most frequent pair, merge it everywhere. A pair's text can be
+    // a piece already: once "ab" and "c" have made "abc", so may "a" and "bc". Each merge goes
+    // through all pairs and all symbols. This takes a few seconds for 4 MB of Chinese and 6,000
+    // pieces; English has far fewer different words.
+    while (id < V - n && t.n_pairs) {
+        Pair best = t.pair[0];
+        for (size_t i = 1; i < t.n_pairs; i++)
+            if (t.pair[i].count > best.count) best = t.pair[i];
         if (!best.count) break;
         buf_set(&both, k->piece[best.left]);
         buf_add(&both, k->piece[best.right].s, k->piece[best.right].n);
@@ -2020,27 +2016,18 @@ static int learn_merges(Trainer *t, Tokenizer *k, int end) {
             set_piece(k, id, contents(&both), 0);
             *slot = id++;
         }
-        merge_pair(t, best.left, best.right, *slot);
+        merge_pair(&t, best.left, best.right, *slot);
     }
-    free(both.s);
-    return id;
-}
 
-// Trains at most V pieces on a text (V at least FIRST_PIECE), fewer if it yields no more: an id
-// that no text leads to would be an untrained row of the embedding.
-static Tokenizer *tokenizer_train(Text all, int V) {
-    Tokenizer *k = tokenizer_new(V);
-    Trainer t = { 0 };
-    set_special_pieces(k);
-    int first = trainer_init(&t, k, all), end = learn_merges(&t, k, first);
-    for (int id = first; id < V; id++, end++) {     // the characters move down to the merges
-        Text moved = k->piece[id];
-        k->piece[id] = NONE;
-        k->piece[end] = moved;
+    // The characters move down and follow the merges. An earlier piece has a higher score.
+    for (int i = 0; i < n; i++, id++) {
+        Text moved = k->piece[V + i];
+        k->piece[V + i] = NONE;
+        k->piece[id] = moved;
     }
-    k->V = end;
-    for (int id = FIRST_PIECE; id < end; id++) k->score[id] = (float)(FIRST_PIECE - id);
-    FREE(t.words.a, t.symbols.a, t.pair, t.slot);
+    k->V = id;
+    for (int i = FIRST_PIECE; i < id; i++) k->score[i] = (float)(FIRST_PIECE - i);
+    FREE(t.words.a, characters.a, t.symbols.a, t.pair, t.slot, both.s);
     tokenizer_index(k, "the new tokenizer");
     return k;
 }
