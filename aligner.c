@@ -267,7 +267,7 @@ typedef struct {
     bool training;
     LayerActs *layer;                   // [L]
     float *picked, *last_norm, *r;      // [n_out][C], [n_out][C], [n_out]    picked: rows of att
-    float *logits;                      // [n_out][V], rows logits_width() apart
+    float *logits;                      // [n_out][V]
     double *nll;                        // [n_out] - log p(target)
     float *dx, *dwide, *dnarrow;        // gradients: [T][C], [T][max(F, C + 2 kv)], [T][C]
     float *memory;                      // of all floats above
@@ -335,14 +335,9 @@ static void swiglu_backward(float *gate_up, const float *dy, int T, int F);
 // z[V] becomes (softmax(z) - onehot(target)) * scale. Returns - log softmax(z)[target].
 static double softmax_nll(float *z, int V, int target, float scale);
 
-// The head: logits[n][V] from last_norm[n][C], and its way back: dnarrow[n][C] and dWhead.
-static void head(Model *m, int n, bool packed);
-static void head_backward(Model *m, int n);
-
 // Row to[i] = from[at[i]], and its way back in place: row i of x moves to at[i], all others are 0.
 static void gather_rows(float *to, const float *from, const int *at, int n, int C);
 static void scatter_rows(float *x, const int *at, int n, int T, int C);
-static int logits_width(const Config *c);                       // floats from row to row, >= V
 static void copy_floats(float *to, const float *from, size_t n);
 
 // Logits at the places b->out, in m->acts.logits. With a cache, b is one row that continues what
@@ -388,7 +383,7 @@ static void forward(Model *m, const Batch *b, Cache *cache) {
             a->next[i] += m->steer[l * C + i % C];                          // steering, B.6
     }
     rmsnorm(acts->last_norm, acts->r, acts->layer[c->L - 1].next, weights->norm, T, C, c->eps);
-    head(m, T, packed);                                                     // logits = ... Whead^T
+    linear(acts->logits, acts->last_norm, weights->head, packed, T, c->V, C, false);    // Whead^T
     if (cache) cache->len += b->T;
 }
 
@@ -398,11 +393,11 @@ static void forward(Model *m, const Batch *b, Cache *cache) {
 // proportion to its probability. A model that finds all V tokens equally likely has the loss ln V.
 static double cross_entropy(Model *m, const Batch *b, int n_total) {
     Acts *a = &m->acts;
-    const size_t width = (size_t)logits_width(&m->c);
+    const size_t V = (size_t)m->c.V;
     double sum = 0;
     #pragma omp parallel for schedule(static)
     for (int i = 0; i < b->n_out; i++)
-        a->nll[i] = softmax_nll(a->logits + i * width, m->c.V, b->target[i], 1.0f / (float)n_total);
+        a->nll[i] = softmax_nll(a->logits + i * V, m->c.V, b->target[i], 1.0f / (float)n_total);
     for (int i = 0; i < b->n_out; i++) sum += a->nll[i];
     return sum / n_total;
 }
@@ -422,7 +417,8 @@ static void backward(Model *m, const Batch *b) {
     int T = b->n_out, C = c->C, F = c->F, last = c->L - 1;
 
     // logits = rmsnorm(x) Whead^T, at the places with a target
-    head_backward(m, T);
+    linear_backward(dnarrow, gradients->head, acts->logits, acts->last_norm, weights->head, T, c->V,
+                    C);
     memset(dx, 0, (size_t)T * C * sizeof *dx);
     rmsnorm_backward(dx, gradients->norm, dnarrow, acts->layer[last].next, acts->r,
                      weights->norm, T, C);
@@ -741,7 +737,6 @@ enum { BLOCK_FIRST = 16, BLOCK_AGAIN = 8, BLOCK_MOST = 64 };    // tokens of the
 // draft_at is where the draft goes on (-1: nowhere).
 static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_draft, Ids *out) {
     const bool drafting = draft && g->how.temperature <= 0 && !g->how.no_draft;
-    const size_t ld = (size_t)logits_width(&g->m->c);
     const int context = g->m->c.context;
     int draft_at = drafting ? 0 : -1, block = BLOCK_FIRST;
     Ids next = { 0 };                                   // what the next pass reads
@@ -753,7 +748,7 @@ static bool generate(Generator *g, const Ids *prompt, const int *draft, int n_dr
         if (draft_at >= 0) guesses = least(least(n_draft - draft_at, block), room);
         for (int i = 0; i < guesses; i++) ids_add(&next, draft[draft_at + i]);
         float *logits = feed(g, next.a, next.n, guesses + 1);
-        for (;; accepted++, logits += ld) {
+        for (;; accepted++, logits += g->m->c.V) {
             token = choose(g, logits);
             if (token == EOS || (g->how.max_tokens && out->n == g->how.max_tokens)) {
                 free(next.a);
@@ -1104,23 +1099,19 @@ static bool same_file(const struct stat *a, const struct stat *b) {
    Chapter 7. Kernels.  Each forward has its backward below it, which quotes the line that it
    differentiates; the matmul and attention come last. tests/gradients.c checks every function here.
 
-   One rule holds throughout: the order of the additions behind a number depends neither on the
+   One rule holds throughout: the order of the additions that make a number depends neither on the
    number of threads nor on how many tokens are computed at once. Floating-point addition is not
    associative, so this is what makes training reproducible, and why verifying a draft is
    bit-identical to decoding token by token. */
 
-#ifdef _OPENMP
-static int max_threads(void) { return omp_get_max_threads(); }
-static int team_size(void) { return omp_get_num_threads(); }
-static int thread_rank(void) { return omp_get_thread_num(); }
-#else
-static int max_threads(void) { return 1; }
-static int team_size(void) { return 1; }
-static int thread_rank(void) { return 0; }
+#ifndef _OPENMP                         // without OpenMP the calling thread is the whole team
+static int omp_get_max_threads(void) { return 1; }
+static int omp_get_num_threads(void) { return 1; }
+static int omp_get_thread_num(void) { return 0; }
 #endif
 
-// n floats of scratch memory of the calling thread, one piece for each use. It grows on demand and
-// is kept: the loops allocate nothing.
+// n floats of scratch memory of the calling thread, one piece for each use. A piece grows on demand
+// and is kept, so the loops allocate nothing. What is in it is left over from the last use.
 enum { FOR_GEMM, FOR_ATTENTION, FOR_MUON, SCRATCH_USES };
 
 static float *scratch(int use, size_t n) {
@@ -1133,7 +1124,7 @@ static float *scratch(int use, size_t n) {
     return own[use].p;
 }
 
-enum { LANES = 8 };     // sums run in 8 interleaved lanes, so that compilers may use vector units
+enum { LANES = 8 };     // sums run in 8 interleaved lanes, which compilers can put in vector units
 
 // The order of these seven additions is part of every result. It is the order in which the halves
 // of a vector register are added.
@@ -1141,7 +1132,7 @@ static inline float add_lanes(const float s[LANES]) {
     return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
 }
 
-// sum_i a[i] b[i]; lane l takes the i with i mod 8 = l.
+// sum_i a[i] b[i]; lane l adds up the i with i mod 8 = l.
 static inline float dot(const float *a, const float *b, int n) {
     float s[LANES] = { 0 };
     int i = 0;
@@ -1169,8 +1160,8 @@ static inline float exp_f32(float x) {
     return x < -87.0f ? 0.0f : p * scale.f;
 }
 
-// Every row of x gets the length sqrt(C), then each column its own weight. r is stored because
-// that is cheaper than computing it again on the way back.
+// Scales every row of x to the length sqrt(C), then each column by its own weight. r is stored
+// because that is cheaper than computing it again in the backward pass.
 static void rmsnorm(float *y, float *r, const float *x, const float *w, int T, int C, float eps) {
     #pragma omp parallel for schedule(static) if ((long)T * C > 16384)
     for (int t = 0; t < T; t++) {
@@ -1190,25 +1181,20 @@ static void rmsnorm_backward(float *dx, float *dw, const float *dy, const float 
     for (int t = 0; t < T; t++) {
         const float *xt = x + (size_t)t * C, *dyt = dy + (size_t)t * C;
         float *dxt = dx + (size_t)t * C, s[LANES] = { 0 };
-        int j = 0;
-        for (; j + LANES <= C; j += LANES)
+        int i = 0;
+        for (; i + LANES <= C; i += LANES)
             for (int l = 0; l < LANES; l++)
-                s[l] += dyt[j + l] * w[j + l] * xt[j + l];
-        for (int l = 0; j < C; j++, l++) s[l] += dyt[j] * w[j] * xt[j];
-        float mean = add_lanes(s) / (float)C * r[t] * r[t];
-        for (int i = 0; i < C; i++) dxt[i] += r[t] * (dyt[i] * w[i] - xt[i] * mean);
+                s[l] += dyt[i + l] * w[i + l] * xt[i + l];
+        for (int l = 0; i < C; i++, l++) s[l] += dyt[i] * w[i] * xt[i];
+        const float mean = add_lanes(s) / (float)C * r[t] * r[t];
+        for (i = 0; i < C; i++) dxt[i] += r[t] * (dyt[i] * w[i] - xt[i] * mean);
     }
     #pragma omp parallel for schedule(static)
-    for (int i0 = 0; i0 < C; i0 += 16) {                // a thread owns 16 columns of dw
-        int n = least(16, C - i0);
-        float sum[16];
-        memcpy(sum, dw + i0, (size_t)n * sizeof *sum);
+    for (int i0 = 0; i0 < C; i0 += 64)                  // a thread owns 64 columns of dw
         for (int t = 0; t < T; t++) {
-            const float *xt = x + (size_t)t * C + i0, *dyt = dy + (size_t)t * C + i0;
-            for (int i = 0; i < n; i++) sum[i] += dyt[i] * xt[i] * r[t];
+            const float *xt = x + (size_t)t * C, *dyt = dy + (size_t)t * C;
+            for (int i = i0; i < least(i0 + 64, C); i++) dw[i] += dyt[i] * xt[i] * r[t];
         }
-        memcpy(dw + i0, sum, (size_t)n * sizeof *sum);
-    }
 }
 
 // The pair (v0, v1) turns like a point in the plane: (v0 cos - v1 sin, v0 sin + v1 cos). It is
@@ -1231,8 +1217,8 @@ static void rope(float *qkv, const int *pos, const float *angle, int T, const Co
     }
 }
 
-// SwiGLU (arXiv 2002.05202). silu(g) is nearly 0 for g far below 0 and nearly g far above: the gate
-// closes or opens.
+// SwiGLU (arXiv 2002.05202). silu(g) is nearly 0 if g is far below 0, and nearly g if g is far
+// above 0: the gate closes or opens.
 static void swiglu(float *y, const float *gate_up, int T, int F) {
     #pragma omp parallel for schedule(static) if ((long)T * F > 16384)
     for (int t = 0; t < T; t++) {
@@ -1257,37 +1243,35 @@ static void swiglu_backward(float *gate_up, const float *dy, int T, int F) {
     }
 }
 
-// Turns the scores x[0..n) into probabilities, in place; x has room up to the next multiple of 8.
-// Subtracting the maximum changes nothing but keeps e^x from overflowing. Gives back max and 1/sum.
-static void softmax(float *x, int n, float *max, float *inverse) {
+// Turns the scores x[0..n) into probabilities, in place. Subtracting the maximum changes no
+// probability but keeps e^x from overflowing. stats, unless NULL, receives max and 1/sum.
+static void softmax(float *x, int n, float *stats) {
     float s[LANES] = { 0 }, top[LANES];
-    const int n8 = round_up(n, LANES);
-    for (int i = n; i < n8; i++) x[i] = -INFINITY;
-    for (int l = 0; l < LANES; l++) top[l] = -INFINITY;
-    for (int i = 0; i < n8; i += LANES)
-        for (int l = 0; l < LANES; l++)
-            top[l] = x[i + l] > top[l] ? x[i + l] : top[l];
-    float largest = top[0];
-    for (int l = 1; l < LANES; l++)
-        if (top[l] > largest) largest = top[l];
-    for (int i = 0; i < n8; i += LANES)
+    int i = 0;
+    for (int l = 0; l < LANES; l++) top[l] = x[0];
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++) top[l] = x[i + l] > top[l] ? x[i + l] : top[l];
+    for (int l = 0; i < n; i++, l++) top[l] = x[i] > top[l] ? x[i] : top[l];
+    for (int l = 1; l < LANES; l++) top[0] = top[l] > top[0] ? top[l] : top[0];
+    const float max = top[0];
+    for (i = 0; i + LANES <= n; i += LANES)
         for (int l = 0; l < LANES; l++) {
-            x[i + l] = exp_f32(x[i + l] - largest);
+            x[i + l] = exp_f32(x[i + l] - max);
             s[l] += x[i + l];
         }
-    const float scale = 1.0f / add_lanes(s);
-    for (int i = 0; i < n8; i++) x[i] *= scale;
-    *max = largest;
-    *inverse = scale;
+    for (int l = 0; i < n; i++, l++) s[l] += x[i] = exp_f32(x[i] - max);
+    const float inverse = 1.0f / add_lanes(s);
+    for (i = 0; i < n; i++) x[i] *= inverse;
+    if (stats) memcpy(stats, (float[]){ max, inverse }, 2 * sizeof *stats);
 }
 
 // - log softmax(z)[target] = max + log(sum) - z[target], in double as means are taken over many.
 static double softmax_nll(float *z, int V, int target, float scale) {
-    float max, inverse, logit = z[target];
-    softmax(z, V, &max, &inverse);
+    float stats[2], logit = z[target];
+    softmax(z, V, stats);
     for (int j = 0; j < V; j++) z[j] *= scale;
     z[target] -= scale;
-    return (double)max - (double)logit - log((double)inverse);
+    return (double)stats[0] - (double)logit - log((double)stats[1]);
 }
 
 /* The matmul.  C[M][N] (+)= A[M][K] B[K][N], where A and B are matrices with any strides, so one
@@ -1295,72 +1279,65 @@ static double softmax_nll(float *z, int V, int target, float scale) {
        forward  Y = X W^T        and backward  dX = dY W,  dW += dY^T X.
    Three nested loops would do, but they load two numbers for each multiply-add and wait for memory.
    Here the work is cut so that each level of the machine holds what it uses repeatedly: a tile of
-   MR x NR results lives in registers; the panel of B that it walks along, NR wide and KC rows, in
+   MR x NR results lives in registers; the panel of B that it walks along, KC rows of NR numbers, in
    the L1 cache; MC rows of A in L2. Operands in the wrong layout are first copied ("packed") into
    panels, in the order in which the tile reads them. docs/speed.md derives the numbers. */
 
-// One tile for four kinds of machine. Its 2 MR registers of sums, 2 of B and 1 of A fit into the
-// 32 of AVX-512 (16 floats each) and NEON (4), and the 16 of AVX2 (8) and SSE2 or WebAssembly
-// (4). With a fused multiply-add all give the same bits; without one (-DSIMD=0), each product is
-// rounded.
+// One tile serves four kinds of machine. It needs 2 MR registers for sums, 2 for B and 1 for A.
+// They fit into the 32 registers of AVX-512 (16 floats each) and NEON (4 floats), and into the 16
+// of AVX2 (8 floats) and of SSE2 or WebAssembly (4 floats). With a fused multiply-add all give the
+// same bits; without one (-DSIMD=0) each product is rounded before it is added.
 #ifndef SIMD
-#if defined(__AVX512F__)
-#define SIMD 512
-#elif defined(__AVX2__) && defined(__FMA__)
-#define SIMD 256
-#elif defined(__aarch64__)
-#define SIMD 128
-#else
-#define SIMD 0
+#define SIMD 512                        // the widest vectors that may be used, in bits
 #endif
-#endif
-#if SIMD == 512
+#if SIMD >= 512 && defined(__AVX512F__)
 #include <immintrin.h>
-#define WIDTH 16
 #define FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
-#elif SIMD == 256
+enum { WIDTH = 16, MR = 12 };
+#elif SIMD >= 256 && defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
-#define WIDTH 8
 #define FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
-#elif SIMD == 128
+enum { WIDTH = 8, MR = 6 };
+#elif SIMD >= 128 && defined(__aarch64__)
 #include <arm_neon.h>
-#define WIDTH 4
 #define FMA(a, b, c) vfmaq_f32(c, a, b)
+enum { WIDTH = 4, MR = 12 };
 #else
-#define WIDTH 4
 #define FMA(a, b, c) ((a) * (b) + (c))
+enum { WIDTH = 4, MR = 6 };
 #endif
 typedef float Vector __attribute__((vector_size(4 * WIDTH)));           // in a register
 typedef float Lanes __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias)); // in memory
+#define LOAD(p) ((Vector)*(const Lanes *)(p))
+#define STORE(p, v) (*(Lanes *)(p) = (Lanes)(v))
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 12")
 #endif
-#define LOAD(p) ((Vector)*(const Lanes *)(p))
-#define STORE(p, v) (*(Lanes *)(p) = (Lanes)(v))
-enum { NR = 2 * WIDTH, MR = SIMD == 512 || SIMD == 128 ? 12 : 6, KC = 320, MC = 96, NC = 1024 };
+enum { NR = 2 * WIDTH, KC = 320, MC = 96, NC = 1024 };
 _Static_assert(MC % MR == 0 && NC % NR == 0, "blocks are made of whole tiles");
 
 // Element (i, j) is p[i * row + j * col]. If panels is not NULL, it holds a packed copy of B:
 // panel j has the columns [NR j, NR j + NR), row after row, and begins at panels + j * panel.
 typedef struct { const float *p; ptrdiff_t row, col; const float *panels; size_t panel; } Matrix;
 
-static Matrix from(Matrix v, int i, int j)              // v without i rows and j columns
-{
+// A row-major matrix whose rows are ld floats apart.
+static Matrix rows_of(const float *p, int ld) { return (Matrix){ .p = p, .row = ld, .col = 1 }; }
+
+// v with rows and columns exchanged. No number moves: the strides change places.
+static Matrix transposed(Matrix v) { return (Matrix){ .p = v.p, .row = v.col, .col = v.row }; }
+
+// v without its first i rows and j columns.
+static Matrix from(Matrix v, int i, int j) {
     v.p += i * v.row + j * v.col;
     return v;
 }
 
-// Rows and columns exchanged. No number moves: only the strides change places.
-static Matrix transposed(Matrix v) { return (Matrix){ .p = v.p, .row = v.col, .col = v.row }; }
-
-// c[mr][NR] (+)= a[mr][k] b[k][NR], with a[i][p] at a[i * row + p * col]: the one place that adds
-// up products. Each sum runs over k in order. mr is a constant at every call, so all of r[]
-// become registers.
+// c[mr][NR] (+)= A[mr][k] b[k][NR]: the one place that adds up products. Each sum runs over k in
+// order. mr is a constant at every call, so all of r[] become registers.
 static inline __attribute__((always_inline))
-void tile(const int mr, int k, const float *a, ptrdiff_t row, ptrdiff_t col, const float *b,
-          float *c, size_t ldc, bool add) {
+void tile(const int mr, int k, Matrix A, const float *b, float *c, size_t ldc, bool add) {
     Vector r[MR][2];
     UNROLL
     for (int i = 0; i < mr; i++) {
@@ -1368,59 +1345,54 @@ void tile(const int mr, int k, const float *a, ptrdiff_t row, ptrdiff_t col, con
         __builtin_prefetch(c + i * ldc, 1);
         __builtin_prefetch(c + i * ldc + NR - 1, 1);
     }
-    for (int p = 0; p < k; p++, a += col, b += NR) {
-        // A single token waits for memory, and processors do not look ahead beyond a page.
-        if (SIMD == 256 && mr == 1) __builtin_prefetch((const void *)((uintptr_t)b + 4096));
+    for (int p = 0; p < k; p++, A.p += A.col, b += NR) {
+        // A single token waits for memory, and processors do not prefetch across a page.
+        if (WIDTH == 8 && mr == 1) __builtin_prefetch((const void *)((uintptr_t)b + 4096));
         Vector b0 = LOAD(b), b1 = LOAD(b + WIDTH);
         UNROLL
         for (int i = 0; i < mr; i++) {
-            Vector x = a[i * row] - (Vector){ 0 };      // in each lane
+            Vector x = A.p[i * A.row] - (Vector){ 0 };  // in each lane
             r[i][0] = FMA(x, b0, r[i][0]);
             r[i][1] = FMA(x, b1, r[i][1]);
         }
     }
     UNROLL
     for (int i = 0; i < mr; i++, c += ldc) {
-        if (add) r[i][0] = r[i][0] + LOAD(c);
-        if (add) r[i][1] = r[i][1] + LOAD(c + WIDTH);
-        STORE(c, r[i][0]);
-        STORE(c + WIDTH, r[i][1]);
+        STORE(c, add ? r[i][0] + LOAD(c) : r[i][0]);
+        STORE(c + WIDTH, add ? r[i][1] + LOAD(c + WIDTH) : r[i][1]);
     }
 }
 
-// The rows x cols part of a tile of mr (MR, or 1 for a single token) x NR, at the edges of C. The
+// The rows x cols part of a tile of mr rows (MR, or 1 for a single token), at the edges of C. The
 // tile is computed whole, so a result has the same bits wherever the edges are.
 static void tile_part(int mr, int rows, int cols, int k, Matrix A, const float *b, float *c,
                       size_t ldc, bool add) {
-    float edge[MR * NR];
     const bool whole = rows == mr && cols == NR;
-    float *to = whole ? c : edge;
+    float edge[MR * NR], *to = whole ? c : edge;
     const size_t ld = whole ? ldc : NR;
-    if (mr == 1) tile(1, k, A.p, 0, A.col, b, to, ld, whole && add);
-    else if (A.col == 1) tile(MR, k, A.p, A.row, 1, b, to, ld, whole && add);
-    else tile(MR, k, A.p, 1, A.col, b, to, ld, whole && add);
+    if (mr == 1) tile(1, k, A, b, to, ld, whole && add);
+    else tile(MR, k, A, b, to, ld, whole && add);
     for (int i = 0; i < rows && !whole; i++)
         for (int j = 0; j < cols; j++)
             c[i * ldc + j] = add ? edge[i * NR + j] + c[i * ldc + j] : edge[i * NR + j];
 }
 
-// Packs n rows and k columns of v as panel[k][width]; what is beyond n becomes zero. The step
-// from k to k + 1 then reads the next `width` floats, whatever the strides of v are:
+// Packs n rows and k columns of v as panel[k][width], n <= width. The step from k to k + 1 then
+// reads the next `width` floats, whatever the strides of v are:
 //
 //     v   a0 a1 a2       panel   a0 b0 c0  a1 b1 c1  a2 b2 c2        (n = width = 3)
 //         b0 b1 b2
 //         c0 c1 c2
-static void pack(float *panel, int width, Matrix v, int n, int k) {
-    if (n < width) memset(panel, 0, (size_t)k * width * sizeof *panel);
-    if (v.row == 1 && n == NR) {                        // neighbours are copied by registers
+//
+// Rows n and beyond keep what was in them: they only meet results that are not stored.
+static void pack(float *panel, const int width, Matrix v, int n, int k) {
+    if (v.row == 1 && n == NR)                          // neighbours are copied by registers
         for (int p = 0; p < k; p++) memcpy(panel + p * width, v.p + p * v.col, NR * sizeof *panel);
-    } else if (v.row == 1 && n == MR) {
+    else if (v.row == 1 && n == MR)
         for (int p = 0; p < k; p++) memcpy(panel + p * width, v.p + p * v.col, MR * sizeof *panel);
-    } else {
+    else
         for (int i = 0; i < n; i++)
-            for (int p = 0; p < k; p++)
-                panel[p * width + i] = v.p[i * v.row + p * v.col];
-    }
+            for (int p = 0; p < k; p++) panel[p * width + i] = v.p[i * v.row + p * v.col];
 }
 
 // Floats of a packed K x N matrix, and the packing itself: panels[N/NR][K][NR].
@@ -1435,17 +1407,17 @@ static void pack_all(float *panels, Matrix B, int K, int N) {
 /* How a product is cut, for M = 2 MR and N = 2 NR. Each thread packs what it needs for itself,
    which costs less than waiting for another.
 
-             B  |  0  |  1  |         for each NC columns of B            (NR, if A is a single row)
-                |     |     |             for each KC rows of B           (adds to what is there)
+             B  |  0  |  1  |         for each NC columns of B
+                |     |     |             for each KC rows of B           (adds to the last ones)
        A    -----------------                 pack them into panels
        0         | 00  | 01  |                for each MC rows of A       (in L2; packed if need be)
        1         | 10  | 11  |                    for each panel of B     (in L1)
                                                       for each MR rows of A
                                                           tile
 
-   Computes the share of thread `rank` of `size`. C is cut by rows if it is tall, else by panels;
-   with packed weights by panels if there are enough, so that each is read by one thread. It is
-   never cut along K: each sum is one thread's. */
+   gemm() computes the share of thread `rank` of `size`. C is cut by rows if it is tall, else by
+   panels. If B is packed and has enough panels, C is cut by panels, and each panel is read by one
+   thread only. A product is never cut along K: each sum is computed by one thread. */
 static void gemm(int rank, int size, int M, int N, int K, Matrix A, Matrix B, float *C, size_t ldc,
                  bool add) {
     const int mr = M == 1 ? 1 : MR, panels = round_up(N, NR) / NR, tiles = round_up(M, mr) / mr;
@@ -1455,89 +1427,60 @@ static void gemm(int rank, int size, int M, int N, int K, Matrix A, Matrix B, fl
     const int end = (int)((long)parts * (rank + 1) / size);
     const int i_from = by_rows ? first * mr : 0, i_to = by_rows ? least(end * mr, M) : M;
     const int j_from = by_rows ? 0 : first, j_to = by_rows ? panels : end;
-    const int step = M == 1 ? 1 : NC / NR;              // a single row reads panels whole, in order
     float *own_a = scratch(FOR_GEMM, (NC + MC) * KC), *own_b = own_a + MC * KC;
-    for (int j0 = j_from; j0 < j_to; j0 += step)
+    for (int j0 = j_from; j0 < j_to; j0 += NC / NR)
         for (int p0 = 0; p0 < K; p0 += KC) {
-            const int k = least(K - p0, KC), j1 = least(j0 + step, j_to);
+            const int k = least(K - p0, KC), j1 = least(j0 + NC / NR, j_to);
             const float *b = B.panels ? B.panels + j0 * B.panel + (size_t)p0 * NR : own_b;
             const size_t panel = B.panels ? B.panel : (size_t)k * NR;
             for (int j = j0; j < j1 && !B.panels; j++)
                 pack(own_b + (j - j0) * panel, NR, transposed(from(B, p0, j * NR)),
                      least(NR, N - j * NR), k);
             for (int i0 = i_from; i0 < i_to; i0 += MC) {
-                // Rows of A are read in place if a whole tile is there and they are cheap to read:
-                // along the row, or from a few lines that stay in L1.
-                Matrix a[MC / 6];
+                // A whole tile of A is read in place if that is cheap: along its rows, or from a
+                // few lines that stay in L1.
+                Matrix a[MC];
                 const bool direct = A.col == 1 || (A.row == 1 && k <= 64);
                 const int m = least(i_to - i0, MC);
                 for (int i = 0; i < m; i += mr) {
-                    a[i / mr] = from(A, i0 + i, p0);
-                    if (direct && m - i >= mr) continue;
-                    pack(own_a + (size_t)i * k, mr, a[i / mr], least(mr, m - i), k);
-                    a[i / mr] = (Matrix){ .p = own_a + (size_t)i * k, .row = 1, .col = mr };
+                    a[i] = from(A, i0 + i, p0);
+                    if (mr == 1 || (direct && m - i >= mr)) continue;
+                    pack(own_a + (size_t)i * k, MR, a[i], least(MR, m - i), k);
+                    a[i] = (Matrix){ .p = own_a + (size_t)i * k, .row = 1, .col = MR };
                 }
                 for (int j = j0; j < j1; j++)
                     for (int i = 0; i < m; i += mr)
-                        tile_part(mr, least(mr, m - i), least(NR, N - j * NR), k, a[i / mr],
+                        tile_part(mr, least(mr, m - i), least(NR, N - j * NR), k, a[i],
                                   b + (j - j0) * panel, C + (i0 + i) * ldc + (size_t)j * NR, ldc,
                                   add || p0);
             }
         }
 }
 
-// C (+)= A B, each thread computing its share, with all threads, or with one if the product is
-// too small to be worth a team.
+// C (+)= A B with all threads, each computing its share, or with one thread if the product is too
+// small to be worth a team.
 static void matmul(float *C, size_t ldc, Matrix A, Matrix B, int M, int N, int K, bool add) {
     #pragma omp parallel if ((double)M * N * K > 200e3)
-    gemm(thread_rank(), team_size(), M, N, K, A, B, C, ldc, add);
-}
-
-// A row-major matrix whose rows are ld floats apart.
-static Matrix rows_of(const float *p, int ld) { return (Matrix){ .p = p, .row = ld, .col = 1 }; }
-
-// W^T, for W[N][K] as a checkpoint has it or packed.
-static Matrix weights_of(const float *W, bool packed, int K) {
-    if (packed) return (Matrix){ .panels = W, .panel = (size_t)K * NR };
-    return (Matrix){ .p = W, .row = 1, .col = K };
+    gemm(omp_get_thread_num(), omp_get_num_threads(), M, N, K, A, B, C, ldc, add);
 }
 
 // A layer is y = W x for each token. X[T][K] has a token in each row and W[N][K] an output in
 // each row, so Y = X W^T.
 static void linear(float *Y, const float *X, const float *W, bool packed, int T, int N, int K,
                    bool add) {
-    matmul(Y, (size_t)N, rows_of(X, K), weights_of(W, packed, K), T, N, K, add);
+    Matrix Wt = transposed(rows_of(W, K));
+    if (packed) Wt = (Matrix){ .panels = W, .panel = (size_t)K * NR };
+    matmul(Y, (size_t)N, rows_of(X, K), Wt, T, N, K, add);
 }
 
-// Y = X W^T:   dX = dY W,   dW += dY^T X The first sends the gradient on to what came before; the
-// second adds up, over all tokens, how much each weight was to blame. Two products here and one
-// in linear(): training costs three times a forward pass, about 6 operations for each weight and
-// token.
+// Y = X W^T:   dX = dY W,   dW += dY^T X
+// The first product passes the gradient on to what came before. The second adds up, over all
+// tokens, what each weight contributed to the loss. With one product in linear() and two here,
+// training costs three times a forward pass: about 6 operations for each weight and token.
 static void linear_backward(float *dX, float *dW, const float *dY, const float *X, const float *W,
                             int T, int N, int K) {
     matmul(dX, (size_t)K, rows_of(dY, N), rows_of(W, K), T, K, N, false);
     matmul(dW, (size_t)K, transposed(rows_of(dY, N)), rows_of(X, K), N, K, T, true);
-}
-
-// Floats from one row of logits to the next. Rows a power of two apart would fall into a few sets
-// of the cache.
-static int logits_width(const Config *c) { return round_up(c->V, LANES) + NR; }
-
-// The head is one more linear layer, with V outputs; of an Aligner's 688 thousand weights it is
-// 43 %.
-static void head(Model *m, int n, bool packed) {
-    const Weights *w = packed ? &m->packed : &m->w;
-    const int C = m->c.C, V = m->c.V;
-    matmul(m->acts.logits, (size_t)logits_width(&m->c), rows_of(m->acts.last_norm, C),
-           weights_of(w->head, packed, C), n, V, C, false);
-}
-
-// If the head is tied, m->g.head is the embedding's gradient: both uses add to it.
-static void head_backward(Model *m, int n) {
-    const int C = m->c.C, V = m->c.V;
-    const Matrix dlogits = rows_of(m->acts.logits, logits_width(&m->c));
-    matmul(m->acts.dnarrow, (size_t)C, dlogits, rows_of(m->w.head, C), n, C, V, false);
-    matmul(m->g.head, (size_t)C, transposed(dlogits), rows_of(m->acts.last_norm, C), V, C, n, true);
 }
 
 static void copy_floats(float *to, const float *from, size_t n) {
@@ -1558,101 +1501,59 @@ static void scatter_rows(float *x, const int *at, int n, int T, int C) {
 
 /* Attention.  For each query, over the keys of its own row up to its own position:
        s_j = q . k_j / sqrt(hs),   p = softmax(s),   o = sum_j p_j v_j.
-   The root keeps the variance of s near 1 whatever hs is. With grouped queries, H / H_kv query
-   heads share one head of keys and values. Keys and values are kept as the matmul's panels, and
-   so is the cache: a new token adds a column to the keys and a row to the values. */
+   Dividing by the root keeps the variance of s near 1 whatever hs is. With grouped queries, H /
+   H_kv query heads share one head of keys and values. */
 
-enum { QUERIES = 24 };                  // of one head, computed at once
+enum { QUERIES = 24 };                  // queries of one head that are computed at once
 
-// Floats of the panels of n keys, [n/NR][hs][NR], and of n values, [hs/NR][n][NR].
-static size_t keys_size(int hs, int n) { return (size_t)round_up(n, NR) * (size_t)hs; }
-static size_t values_size(int hs, int n) { return (size_t)round_up(hs, NR) * (size_t)n; }
-
-// Enters key and value number j; the values' panels have room for `capacity`.
-static void cache_put(float *keys, float *values, int capacity, int j, const float *k,
-                      const float *v, int hs) {
-    float *panel = keys + (size_t)(j / NR) * NR * hs;
-    if (j % NR == 0) memset(panel, 0, (size_t)NR * hs * sizeof *panel);
-    for (int i = 0; i < hs; i++) panel[i * NR + j % NR] = k[i];
-    for (int i = 0; i < hs; i += NR) {
-        float *row = values + ((size_t)(i / NR) * capacity + j) * NR;
-        for (int u = 0; u < NR; u++) row[u] = i + u < hs ? v[i + u] : 0;
-    }
-}
-
-// Queries [0, n) of one head, the first at position past. stats (NULL if nobody wants them)
-// receives max and 1/sum of each softmax.
-static void attend(float *out, float *stats, const float *q, Matrix Kt, Matrix V, const Config *c,
-                   int n, int past, float *S) {
-    const int hs = head_size(c), C = c->C, ld = round_up(past + n, NR);
-    const float scale = 1.0f / sqrtf((float)hs);
-    for (int i0 = 0; i0 < n; i0 += QUERIES) {
-        const int m = least(n - i0, QUERIES), keys = past + i0 + m;
-        gemm(0, 1, m, keys, hs, rows_of(q + (size_t)i0 * qkv_width(c), qkv_width(c)), Kt, S,
-             (size_t)ld, false);
-        for (int u = 0; u < m; u++) {
-            float *s = S + (size_t)u * ld, max, inverse;
-            const int seen = past + i0 + u + 1;         // causal: itself and what came before
-            for (int j = 0; j < seen; j++) s[j] *= scale;
-            softmax(s, seen, &max, &inverse);
-            for (int j = seen; j < keys; j++) s[j] = 0;
-            if (!stats) continue;
-            stats[(size_t)(i0 + u) * 2 * c->H] = max;
-            stats[(size_t)(i0 + u) * 2 * c->H + 1] = inverse;
-        }
-        gemm(0, 1, m, hs, keys, rows_of(S, ld), V, out + (size_t)i0 * C, (size_t)C, false);
-    }
-}
-
-// A job is one row and one head of keys and values, with all the query heads that share it. With
-// a cache there is one row, and its keys and values are added to what the cache holds; without
-// one the panels are scratch memory that lives as long as the job.
+// A job is one row and one head of keys and values, with all the query heads that share it. Keys
+// and values are kept as the matmul's panels, the keys as K^T[hs][room] and the values as
+// V[room][hs]: a new token adds a column to the one and a row to the other. With a cache there is
+// one row, and it continues the panels in the cache; without one the panels are scratch memory.
 static void attention(float *out, float *stats, const float *qkv, const Config *c, const Batch *b,
                       Cache *cache, int layer) {
     const int hs = head_size(c), Q = qkv_width(c), group = c->H / c->H_kv;
+    const int past = cache ? cache->len : 0;            // positions that are in the cache already
+    const float scale = 1.0f / sqrtf((float)hs);
     #pragma omp parallel for schedule(dynamic, 1) if (b->T > 16)
     for (int job = 0; job < b->n * c->H_kv; job++) {
         const int e = job / c->H_kv, h_kv = job % c->H_kv;
-        const int t0 = b->start[e], n = b->start[e + 1] - t0;
-        const int past = cache ? cache->len : 0, room = cache ? cache->capacity : n;
-        const size_t k_size = keys_size(hs, room), v_size = values_size(hs, room);
-        float *S = scratch(FOR_ATTENTION, QUERIES * (size_t)round_up(past + n, NR) +
-                                          (cache ? 0 : k_size + v_size));
-        float *keys = S + QUERIES * (size_t)round_up(past + n, NR), *values = keys + k_size;
+        const int t0 = b->start[e], n = b->start[e + 1] - t0, ld = round_up(past + n, NR);
+        const int room = cache ? cache->capacity : n;
+        const size_t k_size = packed_size(hs, room), v_size = packed_size(room, hs);
+        const size_t scores = QUERIES * (size_t)ld;
+        float *S = scratch(FOR_ATTENTION, scores + (cache ? 0 : k_size + v_size));
+        float *keys = S + scores, *values = keys + k_size;
         if (cache) {
             keys = cache->keys + ((size_t)layer * c->H_kv + h_kv) * k_size;
             values = cache->values + ((size_t)layer * c->H_kv + h_kv) * v_size;
         }
-        const float *row = qkv + (size_t)t0 * Q;        // H queries, H_kv keys, H_kv values
-        for (int j = 0; j < n; j++) {
-            const float *k = row + (size_t)j * Q + (size_t)(c->H + h_kv) * hs;
-            cache_put(keys, values, room, past + j, k, k + kv_width(c), hs);
+        for (int j = past; j < past + n; j++) {
+            const float *k = qkv + (size_t)(t0 + j - past) * Q + (size_t)(c->H + h_kv) * hs;
+            const float *v = k + kv_width(c);
+            for (int i = 0; i < hs; i++) {
+                keys[((size_t)(j / NR) * hs + i) * NR + j % NR] = k[i];
+                values[((size_t)(i / NR) * room + j) * NR + i % NR] = v[i];
+            }
         }
         const Matrix Kt = { .panels = keys, .panel = (size_t)NR * hs };
         const Matrix V = { .panels = values, .panel = (size_t)NR * room };
         for (int h = h_kv * group; h < (h_kv + 1) * group; h++)
-            attend(out + (size_t)t0 * c->C + (size_t)h * hs,
-                   stats ? stats + ((size_t)t0 * c->H + (size_t)h) * 2 : NULL,
-                   row + (size_t)h * hs, Kt, V, c, n, past, S);
-    }
-}
-
-// m rows of P (holding q . k) and dS (holding dP) become what their names say; query u is i0 + u.
-static void softmax_backward(float *restrict P, float *restrict dS, int ld, const float *dO,
-                             const float *O, const float *stats, const Config *c, int m, int i0) {
-    const int hs = head_size(c);
-    const float scale = 1.0f / sqrtf((float)hs);
-    for (int u = 0; u < m; u++, P += ld, dS += ld) {
-        const float D = dot(dO + (size_t)u * c->C, O + (size_t)u * c->C, hs);
-        const float max = stats[(size_t)u * 2 * c->H], inverse = stats[(size_t)u * 2 * c->H + 1];
-        const int seen = i0 + u + 1, n8 = round_up(seen, LANES);
-        for (int j = 0; j < n8; j += LANES)
-            for (int l = 0; l < LANES; l++)
-                P[j + l] = exp_f32(P[j + l] * scale - max) * inverse;
-        for (int j = 0; j < n8; j += LANES)
-            for (int l = 0; l < LANES; l++)
-                dS[j + l] = P[j + l] * (dS[j + l] - D) * scale;
-        for (int j = seen; j < i0 + m; j++) P[j] = dS[j] = 0;
+            for (int i0 = 0; i0 < n; i0 += QUERIES) {
+                const int m = least(n - i0, QUERIES), seen = past + i0 + m;
+                const size_t t = (size_t)(t0 + i0);
+                const Matrix queries = rows_of(qkv + t * Q + (size_t)h * hs, Q);
+                gemm(0, 1, m, seen, hs, queries, Kt, S, (size_t)ld, false);
+                for (int u = 0; u < m; u++) {
+                    float *s = S + (size_t)u * ld;
+                    const int own = past + i0 + u + 1, n8 = round_up(seen, LANES);
+                    for (int j = 0; j < own; j++) s[j] *= scale;        // causal: only these count
+                    for (int j = own; j < n8; j++) s[j] = -INFINITY;
+                    softmax(s, n8, stats ? stats + ((t + u) * c->H + h) * 2 : NULL);
+                }
+                gemm(0, 1, m, hs, seen, rows_of(S, ld), V, out + t * c->C + (size_t)h * hs,
+                     (size_t)c->C, false);
+            }
     }
 }
 
@@ -1666,51 +1567,61 @@ static void softmax_backward(float *restrict P, float *restrict dS, int ld, cons
 static void attention_backward(float *dqkv, const float *dout, const float *out, const float *stats,
                                const float *qkv, const Config *c, const Batch *b) {
     const int hs = head_size(c), Q = qkv_width(c), C = c->C, group = c->H / c->H_kv;
-    #pragma omp parallel for schedule(dynamic, b->n < 4 * max_threads() ? 1 : c->H_kv)
+    const float scale = 1.0f / sqrtf((float)hs);
+    #pragma omp parallel for schedule(dynamic, 1)
     for (int job = 0; job < b->n * c->H_kv; job++) {
         const int e = job / c->H_kv, h_kv = job % c->H_kv;
-        const int t0 = b->start[e], n = b->start[e + 1] - t0;
-        const int ld = round_up(n, NR);
+        const int t0 = b->start[e], n = b->start[e + 1] - t0, ld = round_up(n, NR);
         const size_t packed = packed_size(hs, n), scores = QUERIES * (size_t)ld;
         float *P = scratch(FOR_ATTENTION, 2 * (packed + scores)), *dS = P + scores;
         float *panels = dS + scores;
         const size_t k0 = (size_t)t0 * Q + (size_t)(c->H + h_kv) * hs;
         const size_t v0 = k0 + (size_t)kv_width(c);
-        const Matrix K = rows_of(qkv + k0, Q), V = rows_of(qkv + v0, Q);
-        Matrix Kt = transposed(K), Vt = transposed(V);  // read by every block of queries: pack once
-        pack_all(panels, Kt, hs, n);
+        const Matrix K = rows_of(qkv + k0, Q);
+        Matrix Kt = transposed(K), Vt = transposed(rows_of(qkv + v0, Q));
+        pack_all(panels, Kt, hs, n);                    // every block of queries reads them
         pack_all(panels + packed, Vt, hs, n);
-        Kt.panels = panels;
-        Vt.panels = panels + packed;
-        Kt.panel = Vt.panel = (size_t)hs * NR;
+        Kt = (Matrix){ .panels = panels, .panel = (size_t)hs * NR };
+        Vt = (Matrix){ .panels = panels + packed, .panel = (size_t)hs * NR };
         bool add = false;                               // the last block sees all keys: it is first
         for (int h = h_kv * group; h < (h_kv + 1) * group; h++)
             for (int i0 = (n - 1) / QUERIES * QUERIES; i0 >= 0; i0 -= QUERIES, add = true) {
-                const int m = least(n - i0, QUERIES), keys = i0 + m;
+                const int m = least(n - i0, QUERIES), seen = i0 + m;
                 const size_t t = (size_t)(t0 + i0);
                 const size_t q0 = t * Q + (size_t)h * hs, o0 = t * C + (size_t)h * hs;
-                const float *saved = stats + (t * c->H + (size_t)h) * 2;
-                const Matrix Qs = rows_of(qkv + q0, Q), dO = rows_of(dout + o0, C);
-                gemm(0, 1, m, keys, hs, Qs, Kt, P, (size_t)ld, false);
-                gemm(0, 1, m, keys, hs, dO, Vt, dS, (size_t)ld, false);
-                softmax_backward(P, dS, ld, dO.p, out + o0, saved, c, m, i0);
-                gemm(0, 1, m, hs, keys, rows_of(dS, ld), K, dqkv + q0, (size_t)Q, false);
-                gemm(0, 1, keys, hs, m, transposed(rows_of(dS, ld)), Qs, dqkv + k0, (size_t)Q, add);
-                gemm(0, 1, keys, hs, m, transposed(rows_of(P, ld)), dO, dqkv + v0, (size_t)Q, add);
+                const Matrix queries = rows_of(qkv + q0, Q), dO = rows_of(dout + o0, C);
+                gemm(0, 1, m, seen, hs, queries, Kt, P, (size_t)ld, false);
+                gemm(0, 1, m, seen, hs, dO, Vt, dS, (size_t)ld, false);
+                for (int u = 0; u < m; u++) {           // P holds q . k so far, and dS holds dP
+                    float *restrict p = P + (size_t)u * ld, *restrict ds = dS + (size_t)u * ld;
+                    const float *max_inverse = stats + ((t + u) * c->H + h) * 2;
+                    const float D = dot(dout + o0 + (size_t)u * C, out + o0 + (size_t)u * C, hs);
+                    const int own = i0 + u + 1;
+                    for (int j = 0; j < own; j++) {
+                        p[j] = exp_f32(p[j] * scale - max_inverse[0]) * max_inverse[1];
+                        ds[j] = p[j] * (ds[j] - D) * scale;
+                    }
+                    for (int j = own; j < seen; j++) p[j] = ds[j] = 0;
+                }
+                gemm(0, 1, m, hs, seen, rows_of(dS, ld), K, dqkv + q0, (size_t)Q, false);
+                gemm(0, 1, seen, hs, m, transposed(rows_of(dS, ld)), queries, dqkv + k0, (size_t)Q,
+                     add);
+                gemm(0, 1, seen, hs, m, transposed(rows_of(P, ld)), dO, dqkv + v0, (size_t)Q, add);
             }
     }
 }
 
 /* ================================================================================================
    Chapter 8. Tokenizer.  Byte-pair encoding as SentencePiece and llama.cpp do it. The vocabulary is
-   a list of pieces, bits of text frequent enough to deserve an id. From ids to text is a look-up.
-   From text to ids is merging: start from single characters and join two neighbours into a larger
-   piece, the earliest learnt first, until no two neighbours are a piece. With the pieces bc, ab,
-   " a" and abc, learnt in this order:
+   a list of pieces: strings that are frequent enough to deserve an id. Decoding looks ids up.
+   Encoding merges: it starts from single characters and joins two neighbours into a larger piece,
+   the piece that was learnt first before all others, until no two neighbours make a piece. With the
+   pieces bc, ab, " a" and abc, learnt in this order:
 
        " abc"   ->   " " a b c   ->   " " a bc   ->   " a" bc
 
-   bc goes first; then " " and a could merge, and a and bc as well, but " a" was learnt before abc.
+   bc is merged first. Then " " and a could merge, and so could a and bc, but " a" was learnt
+   before abc.
 
    ids: 0 <unk>, 1 <s>, 2 </s>, 3..258 the bytes as <0xHH>, then merged pieces (score -rank: earlier
    merges win), then single characters. Each byte has a piece, so any text can be encoded, broken
@@ -1720,11 +1631,11 @@ enum { BYTE0 = 3, FIRST_PIECE = 259, MAX_VOCAB = 1000000, MAX_PIECE = 1024 };
 
 struct Tokenizer {
     int V, longest;             // vocabulary size; bytes of the longest piece
-    Text *piece;                // [V] its bytes, a space being a space; owned
-    float *score;               // [V] of the possible merges the highest score goes first
+    Text *piece;                // [V] its bytes, with a space for a space; owned
+    float *score;               // [V] the possible merge with the highest score is made first
     bool no_space;              // a file may say that texts get no space in front
-    int *slot;                  // hash table from bytes to id, -1 if empty; has room for 2 V
-    size_t mask;                // its size - 1, a power of two less one
+    int *slot;                  // hash table from bytes to id, at least 2 V entries; -1 is empty
+    size_t mask;                // its size, a power of two, minus 1
 };
 
 #define GGUF_SPACE "\xE2\x96\x81"                   // U+2581, which GGUF files write for a space
@@ -1741,7 +1652,7 @@ static int *find_slot(const Tokenizer *k, Text t) {
 // The id of the piece with the bytes t, or -1.
 static int find_piece(const Tokenizer *k, Text t) { return *find_slot(k, t); }
 
-// Room for V pieces. set_piece() sets them; then tokenizer_index() makes the tokenizer usable.
+// Makes room for V pieces. set_piece() sets them; then tokenizer_index() makes them usable.
 static Tokenizer *tokenizer_new(int V) {
     Tokenizer *k = zalloc(1, sizeof *k);
     k->V = V;
@@ -1760,39 +1671,39 @@ static void tokenizer_free(Tokenizer *k) {
     FREE(k->piece, k->score, k->slot, k);
 }
 
-// Sets a piece to a copy of the bytes. Nothing is checked here: tokenizer_index() does that for
-// all.
+// Sets a piece to a copy of the bytes. tokenizer_index() checks the pieces, once all are set.
 static void set_piece(Tokenizer *k, int id, Text bytes, float score) {
     k->piece[id] = (Text){ copy_text(bytes), bytes.n };
     k->score[id] = score;
 }
 
-// The name of a byte's piece, from "<0x00>" to "<0xFF>", written into name.
-static Text byte_name(char name[8], int id) {
-    snprintf(name, 8, "<0x%02X>", (id - BYTE0) & 255);
-    return text(name);
-}
-
 // Sets the pieces that every vocabulary has. Newlines around <s> and </s> (as in llama2.c's files)
 // keep text from merging into them.
 static void set_special_pieces(Tokenizer *k) {
-    char name[8];
     set_piece(k, UNK, text("<unk>"), 0);
     set_piece(k, BOS, text("\n<s>\n"), 0);
     set_piece(k, EOS, text("\n</s>\n"), 0);
-    for (int id = BYTE0; id < FIRST_PIECE; id++) set_piece(k, id, byte_name(name, id), 0);
+    for (int byte = 0; byte < 256; byte++) {
+        char name[16];
+        snprintf(name, sizeof name, "<0x%02X>", byte);
+        set_piece(k, BYTE0 + byte, text(name), 0);
+    }
 }
 
-// Fills the hash table, and refuses a vocabulary that two programs would read differently: with a
-// piece in it twice, one might take the first and the other the last; C strings end at a zero byte;
-// U+2581 in tokenizer.bin is a character, but a space in GGUF; NaN compares with nothing. Ids below
-// FIRST_PIECE stay out of the table: a user who types "</s>" must not write a control token.
+// Fills the hash table, and refuses a vocabulary that two programs could read differently. If a
+// piece is in it twice, one might take the first and the other the last; C strings end at a zero
+// byte; U+2581 is a character in tokenizer.bin, but a space in GGUF; no score compares with NaN.
+// Ids below FIRST_PIECE stay out of the table: a user who types "</s>" must not get a control
+// token.
 static void tokenizer_index(Tokenizer *k, const char *path) {
-    char name[8];
     memset(k->slot, -1, (k->mask + 1) * sizeof *k->slot);
-    for (int id = BYTE0; id < FIRST_PIECE; id++)
-        CHECK(same(k->piece[id], byte_name(name, id)), "%s: piece %d is \"%.*s\"; the byte %s was "
-              "expected (ids 3..258 must be the bytes)", path, id, SHOW(k->piece[id]), name);
+    for (int byte = 0; byte < 256; byte++) {
+        Text t = k->piece[BYTE0 + byte];
+        char name[16];
+        snprintf(name, sizeof name, "<0x%02X>", byte);
+        CHECK(same(t, text(name)), "%s: piece %d is \"%.*s\"; the byte %s was expected (ids 3..258 "
+              "must be the bytes)", path, BYTE0 + byte, SHOW(t), name);
+    }
     for (int id = FIRST_PIECE; id < k->V; id++) {
         Text t = k->piece[id];
         int *slot = find_slot(k, t);
@@ -1807,9 +1718,9 @@ static void tokenizer_index(Tokenizer *k, const char *path) {
     }
 }
 
-// Reads tokenizer.bin (llama2.c's layout): u32 longest, then { f32 score, u32 n, n bytes } to the
-// end. `longest` is counted anew, never trusted. A piece takes 8 bytes at least, so the size of the
-// file bounds their number.
+// Reads tokenizer.bin (llama2.c's layout): u32 longest, then { f32 score, u32 n, n bytes } for each
+// piece. `longest` is not trusted: tokenizer_index() finds it. A piece takes at least 8 bytes, so
+// the size of the file bounds the number of pieces.
 static Tokenizer *tokenizer_load(const char *path) {
     Buf bytes = read_all(path);
     File f = { path, "the pieces", bytes.s, bytes.n, 0 };
@@ -1829,8 +1740,8 @@ static Tokenizer *tokenizer_load(const char *path) {
     return k;
 }
 
-// Writes what tokenizer_load() reads. llama2.c's programs read it, too: they size a buffer by
-// `longest`, so the byte pieces' names count, though here they are never looked up.
+// Writes what tokenizer_load() reads. llama2.c's programs read it, too. They size a buffer by
+// `longest`, so here the names of the byte pieces count as well.
 static void tokenizer_save(const Tokenizer *k, const char *path) {
     Buf f = { 0 };
     uint32_t longest = k->longest > 6 ? (uint32_t)k->longest : 6;       // "<0xHH>" has 6 bytes
@@ -1845,17 +1756,16 @@ static void tokenizer_save(const Tokenizer *k, const char *path) {
     free(f.s);
 }
 
-// The bytes that the first byte of t announces for its character, at most those that t has. What
-// follows is not looked at: broken UTF-8 must come back as it was, and any cut gives the same
-// bytes.
+// The length that the first byte of t announces for its character, at most t.n. The bytes after it
+// are not looked at: broken UTF-8 must come back as it was, and does so however it is cut.
 static size_t utf8_span(Text t) {
     uint8_t c = (uint8_t)*t.s;
     size_t n = c < 0xC0 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
     return n < t.n ? n : t.n;
 }
 
-// The score of merging a with b, its neighbour in a text; -INFINITY if both together are no piece.
-// Both are one stretch of the text, so nothing is copied to look them up.
+// The score of merging a with b, the symbol after it in the text, or -INFINITY if the two do not
+// make a piece. They are neighbours in memory, so nothing is copied to look them up.
 static float merge_score(const Tokenizer *k, Text a, Text b) {
     Text both = { a.s, a.n + b.n };
     int id = both.n <= (size_t)k->longest ? find_piece(k, both) : -1;
@@ -1863,17 +1773,17 @@ static float merge_score(const Tokenizer *k, Text a, Text b) {
 }
 
 // Appends the ids of t as it is, by the rule of SentencePiece: of all possible merges, the one with
-// the highest score goes first, the leftmost of equals. A pass over the symbols makes all merges of
-// the best score at once, from left to right:
+// the highest score is made first, the leftmost if several are equal. A pass over the symbols makes
+// all merges of the best score, from left to right:
 //
 //     symbols      " "  a   b   c   a   b   c            score    bc -1,  abc -2,  " a" -3
 //     best: bc     " "  a   bc  a   bc
 //     best: abc    " "  abc abc
 //
-// This is the rule, as long as a merge makes room for later ones only: a larger piece has a lower
-// score than the merges that lead to it. In a vocabulary where that is not so, the pass stops
-// merging and the best score is looked for again. A text takes as many passes as it has different
-// merges, a few dozen for a sentence. A character that has no piece is spelt in bytes.
+// This gives what the rule gives as long as a merge makes possible only merges of lower scores. If
+// a merge makes an equal or a better one possible, the pass merges no further, and the next pass
+// starts from the new best score. A text takes as many passes as it has different merges, a few
+// dozen for a sentence. A character that has no piece is spelt in bytes.
 static void encode_raw(const Tokenizer *k, Text t, Ids *out) {
     Text *symbol = zalloc(t.n + 1, sizeof *symbol);
     float *score = zalloc(t.n + 1, sizeof *score);      // [i] of merging symbol i with the next
@@ -1906,9 +1816,10 @@ static void encode_raw(const Tokenizer *k, Text t, Ids *out) {
     FREE(symbol, score);
 }
 
-// As SentencePiece does, non-empty text gets a space in front: " Paris" is one token wherever a
-// word begins. The first word of y_c is then the same token as the first word of y_o in the prompt.
-// Aligners depend on this: copying becomes repeating token ids.
+// Appends the ids of a text. As in SentencePiece, a text that is not empty gets a space in front,
+// so the word Paris is the token " Paris" at the start of a text, too. The first word of y_c is
+// then the same token as the first word of y_o in the prompt. Aligners depend on this: copying
+// becomes repeating token ids.
 static void encode(const Tokenizer *k, Text t, Ids *out) {
     Buf spaced = { 0 };
     if (!t.n) return;
@@ -1918,8 +1829,8 @@ static void encode(const Tokenizer *k, Text t, Ids *out) {
     free(spaced.s);
 }
 
-// The text of n ids; <unk>, <s> and </s> have none. The space that encode() added is removed. The
-// caller frees .s, which is never NULL. Every id must be in 0..V-1.
+// The text of n ids, without the space that encode() added; <unk>, <s> and </s> have no text. Every
+// id must be in 0..V-1. The caller frees .s, which is never NULL.
 static Buf decode_all(const Tokenizer *k, const int *ids, int n) {
     Buf all = { 0 };
     buf_set(&all, text(""));
@@ -1932,24 +1843,23 @@ static Buf decode_all(const Tokenizer *k, const int *ids, int n) {
     return all;
 }
 
-/* The trainer (Sennrich, Haddow, Birch 2016). Text is cut into words; the most frequent pair of
-   neighbouring symbols inside words becomes the next piece, everywhere at once, and so on until the
-   vocabulary is full. From "aab aab ab", which has the words "aab", " aab" and " ab":
+/* The trainer (Sennrich, Haddow, Birch 2016). The text is cut into words. The most frequent pair of
+   neighbouring symbols inside words becomes a piece and is merged everywhere; this is repeated
+   until the vocabulary is full. For the text "aab aab ab", with the words "aab", " aab" and " ab":
 
        pairs   a b 3,  a a 2,  " " a 2            ab becomes a piece: the most frequent
        words   a ab,  " " a ab,  " " ab
        pairs   a ab 2,  " " a 1,  " " ab 1        then aab
 
-   Each word is kept once, with its count. Pairs are counted once and kept up to date: a merge
-   changes the counts of the pairs beside it, and no others. Ties go to the pair that was met first,
-   and the words are sorted: the result depends on nothing but the text. */
+   Each word is kept once, with its count. All pairs are counted once; then a merge only changes the
+   counts of the pairs that it ends and makes. Of equally frequent pairs the one that was met first
+   is taken, and the words are sorted, so the result depends on nothing but the text. */
 
-typedef struct { Text t; long count; } Word;            // a part of the text; how often it is there
+typedef struct { Text t; long count; } Word;            // a part of the text; how often it occurs
 typedef struct { Word *a; size_t n, cap; } Words;
 typedef struct { int left, right; long count; } Pair;
-
 typedef struct {
-    const Tokenizer *k;
+    Tokenizer *k;
     Words words;
     Ids symbols;                // of all words; <unk> before the first word and after each
     Pair *pair;                 // [n_pairs] in the order in which they were met
@@ -1957,16 +1867,16 @@ typedef struct {
     int *slot;                  // hash table from (left, right) to place in pair + 1; 0 if empty
 } Trainer;
 
-// Orders words for qsort: shorter first, then by their bytes. Equal words become neighbours, and no
-// two different words are equal, so the order does not depend on which qsort this is.
+// Orders words for qsort(): shorter first, then by their bytes. Only equal words compare equal, so
+// the order does not depend on the C library's qsort().
 static int by_bytes(const void *pa, const void *pb) {
     const Word *a = pa, *b = pb;
     if (a->t.n != b->t.n) return a->t.n < b->t.n ? -1 : 1;
     return memcmp(a->t.s, b->t.s, a->t.n);
 }
 
-// 0 control, 1 digit, 2 letter (and every byte beyond ASCII), 3 the rest. Not isalpha() and its
-// kin: they depend on the locale, and a vocabulary must not.
+// 0 control, 1 digit, 2 letter (and every byte beyond ASCII), 3 the rest. isalpha() and isdigit()
+// depend on the locale; a vocabulary must not.
 static int character_class(char c) {
     uint8_t u = (uint8_t)c;
     if (is_control(c)) return 0;
@@ -1974,9 +1884,10 @@ static int character_class(char c) {
     return ((u | 32) >= 'a' && (u | 32) <= 'z') || u >= 128 ? 2 : 3;
 }
 
-// The bytes of the word at the start of t. A space belongs to the letters or signs that follow it;
-// digits and control characters are words of their own; punctuation does not mix with letters. Text
-// without spaces is cut at a character after 64 bytes: there is little to learn from longer words.
+// The length of the word at the start of t. A space belongs to the letters or the punctuation after
+// it. Each digit, control character and other space is a word of its own; letters and punctuation
+// do not mix. Text without spaces is cut at the first character after 64 bytes: there is little to
+// learn from longer words.
 static size_t word_length(Text t) {
     size_t n = t.s[0] == ' ';
     int class = n < t.n && t.s[n] != ' ' ? character_class(t.s[n]) : 0;
@@ -1989,10 +1900,10 @@ static size_t word_length(Text t) {
     return n;
 }
 
-// Cuts each of n texts into parts of length() bytes and counts equal parts, a part in a text that
-// counts c times counting c times. The result is sorted by bytes and points into the texts; the
-// caller frees .a. Text is cut into words by word_length(), and words into characters by
-// utf8_span().
+// Cuts each of n texts into parts and counts equal parts; each occurrence counts as often as its
+// text. length() says how long the part at the start of a text is: word_length() cuts text into
+// words, utf8_span() words into characters. The result is sorted by_bytes() and borrows its bytes
+// from the texts; the caller frees .a.
 static Words cut(const Word *from, size_t n, size_t (*length)(Text)) {
     Words w = { 0 };
     size_t distinct = 0;
@@ -2009,33 +1920,9 @@ static Words cut(const Word *from, size_t n, size_t (*length)(Text)) {
     return w;
 }
 
-// Gives the last ids to the characters of the words, the most frequent first. Those that find no
-// room in half of the vocabulary are spelt in bytes; so are control characters, broken UTF-8 and
-// U+2581. Returns the first of these ids. They are the last ones because nobody knows yet how many
-// merges there will be; tokenizer_train() moves them down.
-static int learn_characters(Tokenizer *k, const Words *words) {
-    Words c = cut(words->a, words->n, utf8_span);
-    int room = (k->V - FIRST_PIECE) / 2, n = 0;
-    for (size_t i = 0; i < c.n; i++) {
-        Text t = c.a[i].t;
-        if (is_control(*t.s) || !utf8_length(t) || same(t, text(GGUF_SPACE))) c.a[i].count = 0;
-        n += c.a[i].count && n < room;
-    }
-    for (int id = k->V - n; id < k->V; id++) {
-        Word *most = c.a;
-        for (size_t i = 1; i < c.n; i++)
-            if (c.a[i].count > most->count) most = &c.a[i];
-        set_piece(k, id, most->t, 0);
-        *find_slot(k, most->t) = id;
-        most->count = 0;
-    }
-    free(c.a);
-    return k->V - n;
-}
-
-// Adds `count` to the pair (left, right). Pairs with a byte or the border of a word in them, or of
-// more than 16 bytes, never become pieces, and are not counted: a piece that is a whole phrase
-// would hide from the model that the phrase has words.
+// Adds `count` to the pair (left, right). Pairs that contain a byte's piece or the border of a
+// word, and pairs of more than 16 bytes, never become pieces and are not counted. (A piece that is
+// as long as a phrase would hide from the model what the phrase is made of.)
 static void count_pair(Trainer *t, int left, int right, long count) {
     if (left < FIRST_PIECE || right < FIRST_PIECE) return;
     if (t->k->piece[left].n + t->k->piece[right].n > 16) return;
@@ -2051,21 +1938,22 @@ static void count_pair(Trainer *t, int left, int right, long count) {
     t->slot[i] = (int)t->n_pairs;
 }
 
-// Replaces each pair (left, right) by id, from left to right ("aaa" becomes "aa" a), and counts the
-// pairs that this ends and those that it makes:
+// Replaces each pair (left, right) among the symbols by id, from left to right ("aaa" becomes
+// "aa" a), and counts the pairs that this ends and those that it makes:
 //
 //     before  left  right  after       ends   (before, left), (left, right), (right, after)
 //     before  id           after       makes  (before, id), (id, after)
 //
-// Each counts as often as its word. <unk> at both ends keeps `before` and `after` inside the array.
+// Each counts as often as its word. The <unk> at both ends of the array keeps `before` and `after`
+// inside it.
 static void merge_pair(Trainer *t, int left, int right, int id) {
     int *s = t->symbols.a, n = 0, w = -1;               // w: the word that s[i] is in
     for (int i = 0; i < t->symbols.n; i++) {
         s[n++] = s[i];
         w += s[i] == UNK;
         if (s[i] != left || s[i + 1] != right) continue;
-        int before = s[n - 2], after = s[i + 2];
-        long count = t->words.a[w].count;
+        const int before = s[n - 2], after = s[i + 2];
+        const long count = t->words.a[w].count;
         count_pair(t, left, right, -count);
         count_pair(t, before, left, -count);
         count_pair(t, before, id, count);
@@ -2077,38 +1965,56 @@ static void merge_pair(Trainer *t, int left, int right, int id) {
     t->symbols.n = n;
 }
 
-// Cuts the text into words, these into characters and bytes, and counts their pairs. Returns the
-// first id of a character.
-static int trainer_init(Trainer *t, Tokenizer *k, Text all) {
-    t->k = k;
-    t->words = cut(&(Word){ all, 1 }, 1, word_length);
-    int first = learn_characters(k, &t->words);
-    ids_add(&t->symbols, UNK);
-    for (size_t w = 0; w < t->words.n; w++) {           // nothing merges before tokenizer_index()
-        encode_raw(k, t->words.a[w].t, &t->symbols);
-        ids_add(&t->symbols, UNK);
-    }
-    for (t->mask = 1023; t->mask < 4 * (size_t)t->symbols.n; ) t->mask = 2 * t->mask + 1;
-    t->slot = zalloc(t->mask + 1, sizeof *t->slot);     // there are never as many pairs
-    for (int i = 0, w = -1; i + 1 < t->symbols.n; i++) {
-        w += t->symbols.a[i] == UNK;
-        count_pair(t, t->symbols.a[i], t->symbols.a[i + 1], t->words.a[w].count);
-    }
-    return first;
-}
-
-// The loop that is BPE: take the most frequent pair, merge it everywhere. New pieces get the ids
-// from FIRST_PIECE on; returns the first that is left over. A pair's text may be a piece already:
-// "a" and "bc" may follow "ab" and "c". Going through all pairs and symbols for each merge takes V
-// passes, a few seconds for 4 MB of Chinese and 6,000 pieces; English has far fewer different
-// words.
-static int learn_merges(Trainer *t, Tokenizer *k, int end) {
+// Trains a vocabulary of at most V pieces on a text; V is at least FIRST_PIECE. A text that yields
+// fewer gives a smaller vocabulary: an unused id would be an untrained row of the embedding.
+static Tokenizer *tokenizer_train(Text all, int V) {
+    const int room = (V - FIRST_PIECE) / 2;             // for characters
+    Tokenizer *k = tokenizer_new(V + room);
+    Trainer t = { .k = k, .words = cut(&(Word){ all, 1 }, 1, word_length), .mask = 1023 };
+    Words characters = cut(t.words.a, t.words.n, utf8_span);
     Buf both = { 0 };
-    int id = FIRST_PIECE;
-    while (id < end && t->n_pairs) {
-        Pair best = t->pair[0];
-        for (size_t i = 1; i < t->n_pairs; i++)
-            if (t->pair[i].count > best.count) best = t->pair[i];
+    int id = FIRST_PIECE, n = 0;
+    set_special_pieces(k);
+
+    // The characters, the most frequent first, get ids from V on until the number of merges is
+    // known. Those that find no room will be spelt in bytes; so will control characters, broken
+    // UTF-8 and U+2581.
+    for (size_t i = 0; i < characters.n; i++) {
+        Word *c = &characters.a[i];
+        if (is_control(*c->t.s) || !utf8_length(c->t) || same(c->t, text(GGUF_SPACE))) c->count = 0;
+    }
+    for (; n < room && characters.n; n++) {
+        Word *most = characters.a;
+        for (size_t i = 1; i < characters.n; i++)
+            if (characters.a[i].count > most->count) most = &characters.a[i];
+        if (!most->count) break;
+        set_piece(k, V + n, most->t, 0);
+        *find_slot(k, most->t) = V + n;
+        most->count = 0;
+    }
+
+    // Each word becomes characters and bytes: before tokenizer_index(), encode_raw() merges
+    // nothing. Their pairs are counted.
+    ids_add(&t.symbols, UNK);
+    for (size_t w = 0; w < t.words.n; w++) {
+        encode_raw(k, t.words.a[w].t, &t.symbols);
+        ids_add(&t.symbols, UNK);
+    }
+    while (t.mask < 4 * (size_t)t.symbols.n) t.mask = 2 * t.mask + 1;
+    t.slot = zalloc(t.mask + 1, sizeof *t.slot);        // there are never as many pairs
+    for (int i = 0, w = -1; i + 1 < t.symbols.n; i++) {
+        w += t.symbols.a[i] == UNK;
+        count_pair(&t, t.symbols.a[i], t.symbols.a[i + 1], t.words.a[w].count);
+    }
+
+    // The loop that is BPE: take the most frequent pair, merge it everywhere. A pair's text can be
+    // a piece already: once "ab" and "c" have made "abc", so may "a" and "bc". Each merge goes
+    // through all pairs and all symbols. This takes a few seconds for 4 MB of Chinese and 6,000
+    // pieces; English has far fewer different words.
+    while (id < V - n && t.n_pairs) {
+        Pair best = t.pair[0];
+        for (size_t i = 1; i < t.n_pairs; i++)
+            if (t.pair[i].count > best.count) best = t.pair[i];
         if (!best.count) break;
         buf_set(&both, k->piece[best.left]);
         buf_add(&both, k->piece[best.right].s, k->piece[best.right].n);
@@ -2117,27 +2023,18 @@ static int learn_merges(Trainer *t, Tokenizer *k, int end) {
             set_piece(k, id, contents(&both), 0);
             *slot = id++;
         }
-        merge_pair(t, best.left, best.right, *slot);
+        merge_pair(&t, best.left, best.right, *slot);
     }
-    free(both.s);
-    return id;
-}
 
-// Trains at most V pieces on a text (V at least FIRST_PIECE), fewer if it yields no more: an id
-// that no text leads to would be an untrained row of the embedding.
-static Tokenizer *tokenizer_train(Text all, int V) {
-    Tokenizer *k = tokenizer_new(V);
-    Trainer t = { 0 };
-    set_special_pieces(k);
-    int first = trainer_init(&t, k, all), end = learn_merges(&t, k, first);
-    for (int id = first; id < V; id++, end++) {     // the characters move down to the merges
-        Text moved = k->piece[id];
-        k->piece[id] = NONE;
-        k->piece[end] = moved;
+    // The characters move down and follow the merges. An earlier piece has a higher score.
+    for (int i = 0; i < n; i++, id++) {
+        Text moved = k->piece[V + i];
+        k->piece[V + i] = NONE;
+        k->piece[id] = moved;
     }
-    k->V = end;
-    for (int id = FIRST_PIECE; id < end; id++) k->score[id] = (float)(FIRST_PIECE - id);
-    FREE(t.words.a, t.symbols.a, t.pair, t.slot);
+    k->V = id;
+    for (int i = FIRST_PIECE; i < id; i++) k->score[i] = (float)(FIRST_PIECE - i);
+    FREE(t.words.a, characters.a, t.symbols.a, t.pair, t.slot, both.s);
     tokenizer_index(k, "the new tokenizer");
     return k;
 }
@@ -2312,7 +2209,7 @@ static size_t acts_layout(Acts *a, const Config *c) {
     a->picked = take(p, &at, n * C);
     a->last_norm = take(p, &at, n * C);
     a->r = take(p, &at, n);
-    a->logits = take(p, &at, n * (size_t)logits_width(c));
+    a->logits = take(p, &at, n * (size_t)c->V);
     a->dx = take(p, &at, a->training ? T * C : 0);
     a->dnarrow = take(p, &at, a->training ? T * C : 0);
     a->dwide = take(p, &at, a->training ? T * (F > Q ? F : Q) : 0);
@@ -3854,16 +3751,16 @@ static void generator_reserve(Generator *g, int n) {
     const Config *c = &g->m->c;
     Cache *k = &g->cache;
     const int hs = head_size(c), needed = k->len + n, old = k->capacity;
-    const size_t heads = (size_t)c->L * c->H_kv, panels = heads * values_size(hs, 1) / NR;
+    const size_t heads = (size_t)c->L * c->H_kv, panels = heads * packed_size(1, hs) / NR;
     acts_reserve(g->m, FEED, FEED, needed, false);
     if (needed <= old) return;
     k->capacity = round_up(needed > 2 * k->len ? needed : 2 * k->len, 256);
-    const size_t keys = keys_size(hs, k->capacity), values = (size_t)k->capacity * NR;
+    const size_t keys = packed_size(hs, k->capacity), values = (size_t)k->capacity * NR;
     const Cache from = *k;
     k->keys = zalloc(heads, keys * sizeof(float));
     k->values = zalloc(panels, values * sizeof(float));
     for (size_t i = 0; old && i < heads; i++)
-        copy_floats(k->keys + i * keys, from.keys + i * keys_size(hs, old), keys_size(hs, old));
+        copy_floats(k->keys + i * keys, from.keys + i * packed_size(hs, old), packed_size(hs, old));
     for (size_t i = 0; old && i < panels; i++)
         copy_floats(k->values + i * values, from.values + i * old * NR, (size_t)old * NR);
     FREE(from.keys, from.values);
@@ -3976,7 +3873,7 @@ static void run_train(const Options *o) {
     CHECK(!t->valid || valid.n, "no rows to validate on in %s", t->valid);
     if (!t->quiet)
         fprintf(stderr, "%s: %zu rows, %zu parameters, vocabulary %d, %d threads\n", name, rows.n,
-                m.n_params, m.c.V, max_threads());
+                m.n_params, m.c.V, omp_get_max_threads());
     train(&(Run){ .model = &m, .rows = &rows, .valid = &valid, .o = t });
     rows_free(&rows);
     rows_free(&valid);

@@ -36,8 +36,7 @@ static float *one_pass(Model *m, const Row *r) {
     acts_reserve(m, b.T, b.T, b.T, true);
     forward(m, &b, NULL);
     float *all = zalloc((size_t)b.T * V, sizeof *all);
-    for (int t = 0; t < b.T; t++)
-        copy_floats(all + (size_t)t * V, m->acts.logits + t * logits_width(&m->c), V);
+    copy_floats(all, m->acts.logits, (size_t)b.T * V);
     batch_free(&b);
     return all;
 }
@@ -45,11 +44,7 @@ static float *one_pass(Model *m, const Row *r) {
 // Are the last n_out of z, rows of logits, those of tokens up to `end`?
 static bool same_logits(const Model *m, const float *z, const float *all, int end, int n_out) {
     const size_t V = (size_t)m->c.V;
-    bool equal = true;
-    for (int i = 0; i < n_out; i++)
-        equal =
-            equal && same_bits(z + i * logits_width(&m->c), all + (size_t)(end - n_out + i) * V, V);
-    return equal;
+    return same_bits(z, all + (size_t)(end - n_out) * V, (size_t)n_out * V);
 }
 
 // Passes in pieces of random size give the logits of one pass over everything, bit for bit. The

@@ -134,7 +134,7 @@ static Row question_row(const Model *m, Triple t) {
 
 // The reward of row i in the last pass.
 static double reward_of(const Model *m, int i) {
-    return (double)m->acts.logits[(size_t)i * (size_t)logits_width(&m->c) + REWARD];
+    return (double)m->acts.logits[(size_t)i * (size_t)m->c.V + REWARD];
 }
 
 // Reads questions or pairs. In a pair, row 2 i is made from (x, y_c, y_c) and row 2 i + 1
@@ -187,11 +187,10 @@ static void sequence_nll(Model *m, const Batch *b, double *sum) {
 // weight[e] is the derivative of the loss with respect to sum[e]. A negative weight makes a
 // row less likely.
 static void weigh(Model *m, const Batch *b, const double *weight) {
-    const size_t ld = (size_t)logits_width(&m->c);
+    const size_t V = (size_t)m->c.V;
     for (int e = 0, i = 0; e < b->n; e++)
         for (; i < b->n_out && b->out[i] < b->start[e + 1]; i++)
-            for (int j = 0; j < m->c.V; j++)
-                m->acts.logits[(size_t)i * ld + (size_t)j] *= (float)weight[e];
+            for (size_t j = 0; j < V; j++) m->acts.logits[(size_t)i * V + j] *= (float)weight[e];
 }
 
 // What the pairs in x->batch add to the mean loss of n_pairs pairs, for dpo and for reward;
@@ -206,7 +205,7 @@ static double pair_unit(Trial *x, int n_pairs, double *right) {
     Model *m = x->run.model;
     const Batch *b = &x->batch;
     const bool dpo = x->reference.params != NULL;
-    const size_t ld = (size_t)logits_width(&m->c);
+    const size_t ld = (size_t)m->c.V;
     double loss = 0;
     if (dpo) sequence_nll(&x->reference, b, x->nll_ref);
     if (dpo) sequence_nll(m, b, x->nll);
@@ -536,7 +535,7 @@ static void run_trial(const Options *o) {
     trial_init(&x);
     if (!t->quiet)
         fprintf(stderr, "%s: %zu %s, %zu parameters, vocabulary %d, %d threads\n", name, x.rows.n,
-                rlhf ? "questions" : "pairs", m.n_params, m.c.V, max_threads());
+                rlhf ? "questions" : "pairs", m.n_params, m.c.V, omp_get_max_threads());
     train(&x.run);
     if (!t->quiet && rlhf)
         fprintf(stderr, "running means an answer: reward %.4f, log(pi / reference) %.4f\n",
@@ -647,10 +646,10 @@ static Answers enumerate(Generator *g, const Row *r, Limits most) {
         int known = 0;
         while (known < fed.n && known < path.n - 1 && fed.a[known] == path.a[known]) known++;
         g->cache.len = known;
-        float *z = feed(g, path.a + known, path.n - known, 1), max, inverse;
+        float *z = feed(g, path.a + known, path.n - known, 1);
         fed.n = known;
         while (fed.n < path.n) ids_add(&fed, path.a[fed.n]);
-        softmax(z, V, &max, &inverse);
+        softmax(z, V, NULL);
         for (int j = 0; j < V; j++) {
             double log_p = top.log_p + log((double)z[j]);
             if (!(log_p > FAINT)) continue;
@@ -1230,8 +1229,8 @@ static float fma_loop(long n) {
 // Takes a sample of both limits, about 40 ms. All threads compute at once, as in the
 // kernels, and each reads its own part of the buffer.
 static void sample_limits(Bench *b) {
-    const long n = PROBE / 16, each = PROBE / max_threads() / 64 * 64;
-    const int team = max_threads();
+    const long n = PROBE / 16, each = PROBE / omp_get_max_threads() / 64 * 64;
+    const int team = omp_get_max_threads();
     float sum = 0;
     if (b->n_limits == SAMPLES) return;
     double start = seconds();
@@ -1242,7 +1241,7 @@ static void sample_limits(Bench *b) {
     #pragma omp parallel reduction(+ : sum)
     {
         float s[64] = { 0 };            // 64 sums, so no addition waits for the last one
-        const float *x = b->buffer + thread_rank() * each;
+        const float *x = b->buffer + omp_get_thread_num() * each;
         for (long i = 0; i < each; i += 64)
             for (int l = 0; l < 64; l++)
                 s[l] += x[i + l];
@@ -1422,7 +1421,7 @@ static void show_figures(Bench *b, bool json) {
     const char *part = "";
     printf(json ? "{\"threads\": %d, \"peak_gflops\": %.1f, \"read_gbs\": %.2f"
                 : "limits %d threads  peak_gflops %.1f  read_gbs %.2f\n",
-           max_threads(), peak, read);
+           omp_get_max_threads(), peak, read);
     for (int i = 0; i < b->n_figures; i++) {
         const Figure *f = &b->figure[i].f;
         const struct { const char *name; double x; } value[] = {
@@ -1513,7 +1512,7 @@ static void run_bench(const Options *o) {
 static double scratch_floats(const Config *c, int n, bool with_muon) {
     const int hs = head_size(c);
     const double scores = QUERIES * (double)round_up(n, NR);
-    const double forth = scores + (double)keys_size(hs, n) + (double)values_size(hs, n);
+    const double forth = scores + (double)packed_size(hs, n) + (double)packed_size(n, hs);
     const double back = 2 * (scores + (double)packed_size(hs, n));
     const double gemm_floats = (double)(NC + MC) * KC;
     return gemm_floats + fmax(forth, back) + (with_muon ? 2.0 * c->C * c->C : 0);
@@ -1526,15 +1525,16 @@ static void show_memory(const Config *c, const TrainOptions *t) {
     LayerActs *layer = zalloc((size_t)c->L, sizeof *layer);
     Acts a = { .T = T, .n_out = T, .training = true, .layer = layer };
     const double weights = (double)count_weights(c), all = (double)acts_layout(&a, c);
-    const double logits = (double)T * logits_width(c);
-    const double own = scratch_floats(c, c->context, t->muon > 0) * max_threads();
+    const double logits = (double)T * c->V;
+    const double own = scratch_floats(c, c->context, t->muon > 0) * omp_get_max_threads();
     const struct { const char *name; double floats; } line[] = {
         { "parameters", weights }, { "gradients", weights }, { "moments", 2 * weights },
         { "mean weights", t->ema > 0 ? weights : 0 }, { "activations", all - logits },
         { "logits", logits }, { "scratch", own }, { "checkpoint", weights },
         { "rotary angles", (double)round_up(T, 256) * head_size(c) } };
     double total = 0;
-    printf("%.0f parameters; %d tokens at a time, %d threads; in MB\n", weights, T, max_threads());
+    printf("%.0f parameters; %d tokens at a time, %d threads; in MB\n", weights, T,
+           omp_get_max_threads());
     for (size_t i = 0; i < sizeof line / sizeof *line; i++) {
         if (line[i].floats > 0) printf("%10.3f  %s\n", 4e-6 * line[i].floats, line[i].name);
         total += line[i].floats;

@@ -527,7 +527,7 @@ static void equation_3(void) {
 
 // A vector of zeros changes nothing, another one something, and NULL gives the bits of before.
 static void steer_forward(Model *m, Batch *b, float *steer) {
-    const size_t n = (size_t)b->n_out * (size_t)logits_width(&m->c);
+    const size_t n = (size_t)b->n_out * (size_t)m->c.V;
     float *plain = zalloc(n, sizeof *plain);
     forward(m, b, NULL);
     copy_floats(plain, m->acts.logits, n);

@@ -114,8 +114,7 @@ static void losses(Model *m, const Row *r, double *nll, float *logits) {
     batch_add(&b, r);
     acts_reserve(m, TOY_CONTEXT, TOY_CONTEXT, TOY_CONTEXT, true);
     forward(m, &b, NULL);
-    for (int i = 0; logits && i < b.n_out; i++)
-        copy_floats(logits + (size_t)i * V, m->acts.logits + i * logits_width(&m->c), V);
+    if (logits) copy_floats(logits, m->acts.logits, (size_t)b.n_out * V);
     double sum = cross_entropy(m, &b, 1), again = 0;
     for (int i = 0; i < b.n_out; i++) {
         nll[i] = m->acts.nll[i];

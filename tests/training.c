@@ -344,7 +344,7 @@ static void packed(void) {
     batch_alloc(&one, 128, 1);
     for (int i = 0; i < 6; i++) batch_add(&all, &r.row[i]);
     acts_reserve(&m, all.T, all.n_out, TOY_CONTEXT, true);
-    const size_t ld = (size_t)logits_width(&m.c), n = (size_t)all.n_out * ld;
+    const size_t ld = (size_t)m.c.V, n = (size_t)all.n_out * ld;
     float *logits = zalloc(n, sizeof *logits), *grads = zalloc(m.n_params, sizeof *grads),
           *z = logits;
     forward(&m, &all, NULL);
