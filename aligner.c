@@ -888,6 +888,7 @@ leave(int status, const char *file, int line, const char *format, ...) {
     va_list a;
     va_start(a, format);
     vsnprintf(message, sizeof message, format, a);
+    va_end(a);
     for (char *c = message; *c; c++)
         if (is_control(*c)) *c = '?';
     if (status != 2) snprintf(end, sizeof end, " (%s:%d)", base ? base + 1 : file, line);

@@ -94,17 +94,17 @@ for file in aligner.c tests/lab.c tests/world.c; do
         bad += !held
     }
     $1 == "total" {
-        if (file == "aligner.c") budget("lines of code", $3, "<=", 2600, 3350)
+        if (file == "aligner.c") budget("lines of code", $3, "<=", 2600, 3160)
         else budget("lines of code", $3, "<=", file == "tests/lab.c" ? 1100 : 1200)
         budget("lines over 100 columns", $5, "<=", 0)
         if (file == "aligner.c") {
-            budget("bytes", $6, "<=", 170 * 1024, 225000)
-            budget("functions", $7, "<=", 200, 270)
+            budget("bytes", $6, "<=", 170 * 1024, 224000)
+            budget("functions", $7, "<=", 200, 240)
             budget("lines of the median function", $8, ">=", 12, 8)
             budget("lines of code in Part I", $9 ? $9 : "no end", "<=", 700)
         }
         share = sprintf("%.1f", 100 * $4 / ($3 + $4))
-        if (file == "aligner.c") budget("% of comment", share, ">=", 25, 20)
+        if (file == "aligner.c") budget("% of comment", share, ">=", 25, 22)
         else if (file == "tests/lab.c") budget("% of comment", share, ">=", 25)
     }
     END { exit bad > 0 }' || exceeded=1
