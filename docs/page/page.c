@@ -83,15 +83,15 @@ const void *EXPORT(page_correct)(const char *x, int n_x, const char *answer, int
 }
 
 // The logits of target o: those of y_c's row, then those of y_o's.
-const float *EXPORT(page_logits)(int o) { return m.acts.logits + o * logits_width(&m.c); }
+const float *EXPORT(page_logits)(int o) { return m.acts.logits + o * m.c.V; }
 
 // How much head h of layer l looks at each of positions 0..t from t: softmax(q . k / sqrt(hs)).
 const float *EXPORT(page_attention)(int l, int h, int t) {
-    static float p[1 << 12], max, inverse;
+    static float p[1 << 12];
     const float *qkv = m.acts.layer[l].qkv;
     int hs = head_size(&m.c), Q = qkv_width(&m.c), k = m.c.H + h / (m.c.H / m.c.H_kv);
     for (int j = 0; j <= t; j++)
         p[j] = dot(qkv + t * Q + h * hs, qkv + j * Q + k * hs, hs) / sqrtf((float)hs);
-    softmax(p, t + 1, &max, &inverse);
+    softmax(p, t + 1, NULL);
     return p;
 }
