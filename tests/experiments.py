@@ -577,7 +577,8 @@ def page(e, seeds, title=None):
 
 # gnuplot's white and black become the colours of the reader's page, light or dark.
 STYLE = "".join(f"{media} rect:first-of-type {{ fill: {paper} }} [fill=black] {{ fill: {ink} }} "
-                f"[color=black], [stroke=black] {{ color: {ink}; stroke: {ink} }} {end}\n"
+                f"[color=black], [stroke=black], [stroke^='rgb(  0,'] "
+                f"{{ color: {ink}; stroke: {ink} }} {end}\n"
                 for media, paper, ink, end in (
                     ("", "#fff", "#222", ""),
                     ("@media (prefers-color-scheme: dark) {", "#0d1117", "#ddd", "}")))
