@@ -382,8 +382,10 @@ static void forward(Model *m, const Batch *b, Cache *cache) {
         for (int i = 0; m->steer && i < T * C; i++)
             a->next[i] += m->steer[l * C + i % C];                          // steering, B.6
     }
+
+    // logits = rmsnorm(x_L) Whead^T
     rmsnorm(acts->last_norm, acts->r, acts->layer[c->L - 1].next, weights->norm, T, C, c->eps);
-    linear(acts->logits, acts->last_norm, weights->head, packed, T, c->V, C, false);    // Whead^T
+    linear(acts->logits, acts->last_norm, weights->head, packed, T, c->V, C, false);
     if (cache) cache->len += b->T;
 }
 
@@ -986,6 +988,15 @@ static bool valid_utf8(Text t) {
     return true;
 }
 
+// FNV-1a, from HASH_START or a hash so far: good enough for a table and to notice a change, not
+// against anybody's malice.
+#define HASH_START 14695981039346656037u
+
+static uint64_t hash_bytes(uint64_t h, const void *p, size_t n) {
+    for (size_t i = 0; i < n; i++) h = (h ^ ((const uint8_t *)p)[i]) * 1099511628211u;
+    return h;
+}
+
 // Seconds on a clock that never goes back. For durations only.
 static double seconds(void) {
     struct timespec t;
@@ -1089,11 +1100,6 @@ static void check_writable(const char *path) {
     fclose(f);
     remove(temporary.s);
     free(temporary.s);
-}
-
-// Do a and b describe one file? (As `cat` asks; terminals and pipes are never one.)
-static bool same_file(const struct stat *a, const struct stat *b) {
-    return S_ISREG(a->st_mode) && a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
 /* ================================================================================================
@@ -1641,10 +1647,9 @@ struct Tokenizer {
 
 #define GGUF_SPACE "\xE2\x96\x81"                   // U+2581, which GGUF files write for a space
 
-// The slot that holds t, or the empty slot where it belongs: FNV-1a, then the next slots in turn.
+// The slot that holds t, or the empty slot where it belongs: by its hash, then the next in turn.
 static int *find_slot(const Tokenizer *k, Text t) {
-    uint64_t h = 14695981039346656037u;
-    for (size_t i = 0; i < t.n; i++) h = (h ^ (uint8_t)t.s[i]) * 1099511628211u;
+    uint64_t h = hash_bytes(HASH_START, t.s, t.n);
     size_t i = (size_t)(h ^ h >> 32) & k->mask;
     while (k->slot[i] >= 0 && !same(k->piece[k->slot[i]], t)) i = (i + 1) & k->mask;
     return &k->slot[i];
@@ -1678,17 +1683,20 @@ static void set_piece(Tokenizer *k, int id, Text bytes, float score) {
     k->score[id] = score;
 }
 
+// The name of a byte's piece, "<0x00>" to "<0xFF>"; it lasts until the next call.
+static Text byte_name(int byte) {
+    static char name[16];
+    snprintf(name, sizeof name, "<0x%02X>", byte);
+    return text(name);
+}
+
 // Sets the pieces that every vocabulary has. Newlines around <s> and </s> (as in llama2.c's files)
 // keep text from merging into them.
 static void set_special_pieces(Tokenizer *k) {
     set_piece(k, UNK, text("<unk>"), 0);
     set_piece(k, BOS, text("\n<s>\n"), 0);
     set_piece(k, EOS, text("\n</s>\n"), 0);
-    for (int byte = 0; byte < 256; byte++) {
-        char name[16];
-        snprintf(name, sizeof name, "<0x%02X>", byte);
-        set_piece(k, BYTE0 + byte, text(name), 0);
-    }
+    for (int byte = 0; byte < 256; byte++) set_piece(k, BYTE0 + byte, byte_name(byte), 0);
 }
 
 // Fills the hash table, and refuses a vocabulary that two programs could read differently. If a
@@ -1700,10 +1708,8 @@ static void tokenizer_index(Tokenizer *k, const char *path) {
     memset(k->slot, -1, (k->mask + 1) * sizeof *k->slot);
     for (int byte = 0; byte < 256; byte++) {
         Text t = k->piece[BYTE0 + byte];
-        char name[16];
-        snprintf(name, sizeof name, "<0x%02X>", byte);
-        CHECK(same(t, text(name)), "%s: piece %d is \"%.*s\"; the byte %s was expected (ids 3..258 "
-              "must be the bytes)", path, BYTE0 + byte, SHOW(t), name);
+        CHECK(same(t, byte_name(byte)), "%s: piece %d is \"%.*s\"; the byte %s was expected (ids "
+              "3..258 must be the bytes)", path, BYTE0 + byte, SHOW(t), byte_name(byte).s);
     }
     for (int id = FIRST_PIECE; id < k->V; id++) {
         Text t = k->piece[id];
@@ -3314,12 +3320,6 @@ static void check_finite(double loss, double norm, long step) {
 typedef struct { char magic[8]; uint64_t n_params, hash; } StateHead;
 enum { STATE_NUMBERS = offsetof(Progress, m), STATE_HEAD = sizeof(StateHead) + STATE_NUMBERS };
 
-// FNV-1a again: it notices a change, but does not protect against forgery.
-static uint64_t hash_bytes(uint64_t h, const void *p, size_t n) {
-    for (size_t i = 0; i < n; i++) h = (h ^ ((const uint8_t *)p)[i]) * 1099511628211u;
-    return h;
-}
-
 // Two runs with the same hash do the same: it covers the rows and their order, the prompt, the
 // objective, the shape, and each option that changes the result. run->hash holds what the objective
 // adds (nothing, or in tests/lab.c the frozen models).
@@ -3329,7 +3329,7 @@ static uint64_t run_hash(const Run *run) {
     const double numbers[] = { (double)o->batch, (double)o->tokens, (double)o->seed, o->lr,
                                o->lr_warmup, o->weight_decay, o->clip, o->adam_eps, o->muon,
                                o->ema, o->grow_below };
-    uint64_t h = hash_bytes(14695981039346656037u ^ run->hash, numbers, sizeof numbers);
+    uint64_t h = hash_bytes(HASH_START ^ run->hash, numbers, sizeof numbers);
     h = hash_bytes(h, m->template, strlen(m->template));
     h = hash_bytes(h, m->objective, strlen(m->objective));
     h = hash_bytes(h, &m->c, offsetof(Config, tied));
@@ -3958,9 +3958,9 @@ static void print_row(Text object, const char *const *drop, const Buf *more) {
 }
 
 // The row with an answer, or with a correction and an action ("copy" or "correct"). A copy is
-// written as the answer was, byte for byte. An old reason that came with an old action
-// or answer goes with it; one without is the user's and stays, unless this reply has its own. A
-// bad row comes back with its reason, and counts as a copy.
+// written as the answer was, byte for byte. An old reason that came with an old action or answer
+// goes with it; one without is the user's and stays, unless this reply has its own. A bad row comes
+// back with its reason, and counts as a copy.
 static void print_reply(const Session *s, const Objects *in, bool good) {
     const char *key = s->correcting ? "correction" : "answer";
     const char *verdict = s->correcting ? "action" : "answer";
@@ -4337,7 +4337,7 @@ static const Command *find_command(const Command *c, const char *name) {
 }
 
 // The files that a run reads and writes, by device and inode: hard links, symbolic links and
-// redirections are seen through.
+// redirections are seen through. Terminals and pipes are never one file with another.
 static struct NamedFile { const char *path; bool output, exists; struct stat s; } named_file[32];
 static int n_named_files;
 
@@ -4349,8 +4349,9 @@ static void name_file(const char *path, bool output, int fd) {
     *f = (struct NamedFile){ .path = path, .output = output };
     f->exists = !(fd < 0 ? stat(path, &f->s) : fstat(fd, &f->s));
     for (const struct NamedFile *a = named_file; a < f; a++) {
-        const bool both = f->exists && a->exists, one = is(path, a->path) ||
-                          (both && same_file(&f->s, &a->s));
+        const bool inode = f->exists && a->exists && S_ISREG(f->s.st_mode) &&
+                           f->s.st_dev == a->s.st_dev && f->s.st_ino == a->s.st_ino;
+        const bool one = inode || is(path, a->path);
         CHECK(!one || !(f->output || a->output), "%s and %s are the same file, as both input and "
               "output or as two outputs; name another", f->path, a->path);
     }
@@ -4422,10 +4423,10 @@ static const Command COMMAND[] = {
     { "info", NULL, 2, 1, run_info, "M: what is in a model file" },
     { NULL, NULL, 0, 0, NULL, NULL } };
 
-// Finds the command, reads its options, and runs it. commands is a list up to
-// one without a name, tables one up to a NULL. A stream that the caller has closed is replaced by
-// /dev/null, opened for reading: no file of ours becomes descriptor 0, 1 or 2, and a result that
-// cannot be written fails instead of vanishing.
+// Finds the command, reads its options, and runs it. `command` is a list up to one without a name,
+// `tables` one up to a NULL. A stream that the caller has closed is replaced by /dev/null, opened
+// for reading: no file of ours becomes descriptor 0, 1 or 2, and a result that cannot be written
+// fails instead of vanishing.
 static int run_command(const Command *command, const Option *const *tables, int argc, char **argv) {
     static Buf state;
     for (int fd = 0; fd < 3; fd++)
