@@ -271,8 +271,7 @@ try {
         const fits = await shown.evaluate(() => document.documentElement.scrollWidth <= innerWidth);
         check(fits, `${name}: nothing is wider than the window`);
         const jumps = await shown.evaluate(() => window.jumps);
-        const most = BUILD === "build" ? 0.02 : 0.1;    // the model of `quick` writes more than the page keeps room for
-        check(jumps < most, `${name}: the layout jumps`, jumps);
+        check(jumps < 0.02, `${name}: the layout jumps`, jumps);
         await shown.screenshot({ path: here(`${BUILD}/page-${name}.png`), fullPage: true });
         await shown.close();
     }
