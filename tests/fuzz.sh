@@ -6,10 +6,10 @@ set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:?}
 shift
-[ $# -gt 0 ] || set -- G T S D P C W
-for target in G T S D P C W; do mkdir -p "build/corpus/$target"; done
+all="G T S D P C W"
+for target in $all; do mkdir -p "build/corpus/$target"; done
 ASAN_OPTIONS=detect_leaks=0 build/fuzz seeds build/corpus 2> /dev/null
-for target in "$@"; do
+for target in ${@:-$all}; do
     log=build/fuzz-$target.log
     if ! ASAN_OPTIONS=detect_leaks=0 TARGET=$target build/fuzz -close_fd_mask=3 \
         -detect_leaks=0 -max_total_time="$seconds" -max_len=40000 \
