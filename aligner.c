@@ -1647,16 +1647,14 @@ struct Tokenizer {
 
 #define GGUF_SPACE "\xE2\x96\x81"                   // U+2581, which GGUF files write for a space
 
-// The slot that holds t, or the empty slot where it belongs: by its hash, then the next in turn.
+// The slot that holds the id of the piece t, or the empty slot (-1) where it belongs: by its hash,
+// then the next in turn.
 static int *find_slot(const Tokenizer *k, Text t) {
     uint64_t h = hash_bytes(HASH_START, t.s, t.n);
     size_t i = (size_t)(h ^ h >> 32) & k->mask;
     while (k->slot[i] >= 0 && !same(k->piece[k->slot[i]], t)) i = (i + 1) & k->mask;
     return &k->slot[i];
 }
-
-// The id of the piece with the bytes t, or -1.
-static int find_piece(const Tokenizer *k, Text t) { return *find_slot(k, t); }
 
 // Makes room for V pieces. set_piece() sets them; then tokenizer_index() makes them usable.
 static Tokenizer *tokenizer_new(int V) {
@@ -1775,7 +1773,7 @@ static size_t utf8_span(Text t) {
 // make a piece. They are neighbours in memory, so nothing is copied to look them up.
 static float merge_score(const Tokenizer *k, Text a, Text b) {
     Text both = { a.s, a.n + b.n };
-    int id = both.n <= (size_t)k->longest ? find_piece(k, both) : -1;
+    int id = both.n <= (size_t)k->longest ? *find_slot(k, both) : -1;
     return id >= 0 ? k->score[id] : -INFINITY;
 }
 
@@ -1815,7 +1813,7 @@ static void encode_raw(const Tokenizer *k, Text t, Ids *out) {
         n = m;
     }
     for (size_t i = 0; i < n; i++) {
-        int id = find_piece(k, symbol[i]);
+        int id = *find_slot(k, symbol[i]);
         if (id >= 0) ids_add(out, id);
         for (size_t b = 0; id < 0 && b < symbol[i].n; b++)
             ids_add(out, BYTE0 + (uint8_t)symbol[i].s[b]);
@@ -1972,20 +1970,12 @@ static void merge_pair(Trainer *t, int left, int right, int id) {
     t->symbols.n = n;
 }
 
-// Trains a vocabulary of at most V pieces on a text; V is at least FIRST_PIECE. A text that yields
-// fewer gives a smaller vocabulary: an unused id would be an untrained row of the embedding.
-static Tokenizer *tokenizer_train(Text all, int V) {
-    const int room = (V - FIRST_PIECE) / 2;             // for characters
-    Tokenizer *k = tokenizer_new(V + room);
-    Trainer t = { .k = k, .words = cut(&(Word){ all, 1 }, 1, word_length), .mask = 1023 };
-    Words characters = cut(t.words.a, t.words.n, utf8_span);
-    Buf both = { 0 };
-    int id = FIRST_PIECE, n = 0;
-    set_special_pieces(k);
-
-    // The characters, the most frequent first, get ids from V on until the number of merges is
-    // known. Those that find no room will be spelt in bytes; so will control characters, broken
-    // UTF-8 and U+2581.
+// Gives the characters of the words the ids from `first` on, the most frequent first, and at most
+// `room` of them; returns how many. Those that find no room will be spelt in bytes; so will control
+// characters, broken UTF-8 and U+2581.
+static int learn_characters(Tokenizer *k, const Words *words, int first, int room) {
+    Words characters = cut(words->a, words->n, utf8_span);
+    int n = 0;
     for (size_t i = 0; i < characters.n; i++) {
         Word *c = &characters.a[i];
         if (is_control(*c->t.s) || !utf8_length(c->t) || same(c->t, text(GGUF_SPACE))) c->count = 0;
@@ -1995,10 +1985,26 @@ static Tokenizer *tokenizer_train(Text all, int V) {
         for (size_t i = 1; i < characters.n; i++)
             if (characters.a[i].count > most->count) most = &characters.a[i];
         if (!most->count) break;
-        set_piece(k, V + n, most->t, 0);
-        *find_slot(k, most->t) = V + n;
+        set_piece(k, first + n, most->t, 0);
+        *find_slot(k, most->t) = first + n;
         most->count = 0;
     }
+    free(characters.a);
+    return n;
+}
+
+// Trains a vocabulary of at most V pieces on a text; V is at least FIRST_PIECE. A text that yields
+// fewer gives a smaller vocabulary: an unused id would be an untrained row of the embedding.
+static Tokenizer *tokenizer_train(Text all, int V) {
+    const int room = (V - FIRST_PIECE) / 2;             // for characters
+    Tokenizer *k = tokenizer_new(V + room);
+    Trainer t = { .k = k, .words = cut(&(Word){ all, 1 }, 1, word_length), .mask = 1023 };
+    Buf both = { 0 };
+    int id = FIRST_PIECE;
+    set_special_pieces(k);
+
+    // The characters have ids from V on until the number of merges is known.
+    const int n = learn_characters(k, &t.words, V, room);
 
     // Each word becomes characters and bytes: before tokenizer_index(), encode_raw() merges
     // nothing. Their pairs are counted.
@@ -2041,7 +2047,7 @@ static Tokenizer *tokenizer_train(Text all, int V) {
     }
     k->V = id;
     for (int i = FIRST_PIECE; i < id; i++) k->score[i] = (float)(FIRST_PIECE - i);
-    FREE(t.words.a, characters.a, t.symbols.a, t.pair, t.slot, both.s);
+    FREE(t.words.a, t.symbols.a, t.pair, t.slot, both.s);
     tokenizer_index(k, "the new tokenizer");
     return k;
 }

@@ -260,7 +260,7 @@ static void greedy_merges(uint64_t seed) {
     while (k->piece[end - 1].n == utf8_span(k->piece[end - 1])) end--; // the characters come last
     for (size_t w = 0; w < words.n; w++)
         for (Text rest = words.a[w].t; rest.n; rest = rest_of(rest, utf8_span(rest)))
-            ids_add(&symbols[w], find_piece(k, (Text){ rest.s, utf8_span(rest) }));
+            ids_add(&symbols[w], *find_slot(k, (Text){ rest.s, utf8_span(rest) }));
     for (bool found = true; found && next < end; ) {
         long best = 0;
         int pair[3] = { 0 };                                    // left, right, the piece of both
@@ -271,7 +271,7 @@ static void greedy_merges(uint64_t seed) {
                 if (count < best || !count) continue;
                 buf_set(&both, k->piece[left]);
                 buf_add(&both, k->piece[right].s, k->piece[right].n);
-                int id = find_piece(k, contents(&both));
+                int id = *find_slot(k, contents(&both));
                 bool good = id >= 0 && id <= next;
                 if (count > best || (good && id >= pair[2])) {
                     best = count;
