@@ -1,5 +1,4 @@
 # aligner.c: `make` builds the programs, `make test` runs the tests, `make help` lists the rest.
-CC      = cc
 B       = build
 SECONDS = 60
 
@@ -11,7 +10,7 @@ WARN    = -Wall -Wextra -Wno-unknown-pragmas
 # Two options for speed, used if a probe finds them: the processor's own vector unit, and OpenMP
 # (libgomp or libomp; on macOS `brew install libomp`). The probe also runs the program that it
 # built, because a program can link and still not start.
-probe   = $(shell t=$$(mktemp) && printf '\043include <stdio.h>\n\043ifdef _OPENMP\n\043include <omp.h>\n\043endif\nint main(void) { return 0; }\n' | \
+probe   = $(shell mkdir -p $(B) && t=$(B)/probe.$$$$ && printf '\043include <stdio.h>\n\043ifdef _OPENMP\n\043include <omp.h>\n\043endif\nint main(void) { return 0; }\n' | \
               $(CC) -x c $(1) -o $$t - >/dev/null 2>&1 && $$t && echo '$(1)'; rm -f $$t)
 first   = $(if $(1),$(1),$(2))
 NATIVE := $(call first,$(call probe,-march=native),$(call probe,-mcpu=native))

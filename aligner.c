@@ -952,7 +952,7 @@ static void ids_add(Ids *v, int id) {
     v->a[v->n++] = id;
 }
 
-// Small questions about text and numbers. None of them copies anything.
+// Small questions about text and numbers.
 static Text text(const char *s) { return (Text){ s, strlen(s) }; }
 static Text contents(const Buf *b) { return (Text){ b->s, b->n }; }
 static Text rest_of(Text t, size_t n) { return (Text){ t.s + n, t.n - n }; }
@@ -969,7 +969,7 @@ static char *copy_text(Text t) {
 }
 
 // The bytes of the character at the start of t, or 0 if it is not valid UTF-8: overlong forms,
-// surrogates and everything beyond U+10FFFF are refused, as every strict reader does.
+// surrogates and everything beyond U+10FFFF are refused.
 static size_t utf8_length(Text t) {
     const uint8_t *s = (const uint8_t *)t.s, c = t.n ? *s : 0xFF;
     size_t n = c < 0x80 ? 1 : c < 0xC2 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : c < 0xF5 ? 4 : 0;
@@ -997,7 +997,7 @@ static uint64_t hash_bytes(uint64_t h, const void *p, size_t n) {
     return h;
 }
 
-// Seconds on a clock that never goes back. For durations only.
+// Seconds on a clock that never goes back.
 static double seconds(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -1057,9 +1057,8 @@ static uint64_t read_u64(File *f) {
 }
 
 static float read_f32(File *f) {
-    float v;
-    memcpy(&v, need(f, 4), 4);
-    return v;
+    union { uint32_t u; float f; } v = { read_u32(f) };
+    return v.f;
 }
 
 // The name of a file that belongs to path: its state, or what it is called until it is whole.
@@ -1094,7 +1093,8 @@ static void write_file(const char *path, int n_parts, const Text *part) {
 static void check_writable(const char *path) {
     struct stat s;
     Buf temporary = with_ending(path, TEMPORARY);
-    CHECK(stat(path, &s) || S_ISREG(s.st_mode), "cannot write %s: it is not a file", path);
+    CHECK(stat(path, &s) || (S_ISREG(s.st_mode) && !access(path, W_OK)),
+          "cannot write %s: it is write-protected or not a file; name another", path);
     FILE *f = fopen(temporary.s, "wb");
     CHECK(f, "cannot write %s: %s; name a folder that can be written", path, strerror(errno));
     fclose(f);
@@ -1675,7 +1675,7 @@ static void tokenizer_free(Tokenizer *k) {
     FREE(k->piece, k->score, k->slot, k);
 }
 
-// Sets a piece to a copy of the bytes. tokenizer_index() checks the pieces, once all are set.
+// Sets a piece to a copy of the bytes.
 static void set_piece(Tokenizer *k, int id, Text bytes, float score) {
     k->piece[id] = (Text){ copy_text(bytes), bytes.n };
     k->score[id] = score;
@@ -1995,7 +1995,7 @@ static int learn_characters(Tokenizer *k, const Words *words, int first, int roo
 
 // Trains a vocabulary of at most V pieces on a text; V is at least FIRST_PIECE. A text that yields
 // fewer gives a smaller vocabulary: an unused id would be an untrained row of the embedding.
-static Tokenizer *tokenizer_train(Text all, int V) {
+static Tokenizer *tokenizer_train(Text all, int V, bool progress) {
     const int room = (V - FIRST_PIECE) / 2;             // for characters
     Tokenizer *k = tokenizer_new(V + room);
     Trainer t = { .k = k, .words = cut(&(Word){ all, 1 }, 1, word_length), .mask = 1023 };
@@ -2022,8 +2022,7 @@ static Tokenizer *tokenizer_train(Text all, int V) {
 
     // The loop that is BPE: take the most frequent pair, merge it everywhere. A pair's text can be
     // a piece already: once "ab" and "c" have made "abc", so may "a" and "bc". Each merge goes
-    // through all pairs and all symbols. This takes a few seconds for 4 MB of Chinese and 6,000
-    // pieces; English has far fewer different words.
+    // through all pairs and all symbols: a few seconds for 4 MB of Chinese and 6,000 pieces.
     while (id < V - n && t.n_pairs) {
         Pair best = t.pair[0];
         for (size_t i = 1; i < t.n_pairs; i++)
@@ -2037,14 +2036,11 @@ static Tokenizer *tokenizer_train(Text all, int V) {
             *slot = id++;
         }
         merge_pair(&t, best.left, best.right, *slot);
+        if (progress) fprintf(stderr, "%d pieces\r", id);
     }
 
     // The characters move down and follow the merges. An earlier piece has a higher score.
-    for (int i = 0; i < n; i++, id++) {
-        Text moved = k->piece[V + i];
-        k->piece[V + i] = NONE;
-        k->piece[id] = moved;
-    }
+    for (int i = 0; i < n; i++) k->piece[id++] = k->piece[V + i];
     k->V = id;
     for (int i = FIRST_PIECE; i < id; i++) k->score[i] = (float)(FIRST_PIECE - i);
     FREE(t.words.a, t.symbols.a, t.pair, t.slot, both.s);
@@ -2068,7 +2064,7 @@ static Tokenizer *tokenizer_train(Text all, int V) {
 
    The names are llama.cpp's; kv is hs times the number of key/value heads. Gradients, Adam's two
    moments and the mean of the weights are arrays of the same layout. So the optimiser updates
-   weight i from gradient i without knowing its name, and a checkpoint is a few calls of fwrite. */
+   weight i from gradient i without knowing its name. */
 
 // How many weights a model of this shape has: the sum of the table above, computed without making
 // it. The shape has passed config_check(), so 64 bits are enough.
@@ -2108,8 +2104,7 @@ static void point_weights(const Model *m, Weights *w, float *arena) {
 
 // Makes the table of tensors for m->c, and memory for the weights, which are zero until
 // model_init() or model_load() sets them. This is the only list of tensors: files, gradients,
-// moments and AdamW all use it. The arrays of pointers, one element for each layer, are made here,
-// too.
+// moments and AdamW all use it.
 static void model_alloc(Model *m) {
     const Config *c = &m->c;
     const int C = c->C, F = c->F, kv = kv_width(c);
@@ -2136,8 +2131,7 @@ static void model_alloc(Model *m) {
     point_weights(m, &m->w, m->params);
 }
 
-// Memory for the gradients, all zero, because backward() adds to them. Only training needs it. A
-// second call does nothing.
+// Memory for the gradients, all zero, because backward() adds to them. Only training needs it.
 static void grads_alloc(Model *m) {
     if (m->grads) return;
     m->grads = zalloc(m->n_params, sizeof *m->grads);
@@ -2163,7 +2157,7 @@ static float *pack_weights(float **at, const float *W, int N, int K) {
 
 // For generation: packs every matrix once, as the weights are now. A pass over one token uses each
 // weight for one product; to pack it each time, as training does, would cost more than the product.
-// The norms are not packed: m->packed points to m->w's. A second call reuses the memory.
+// The norms are not packed: m->packed points to m->w's.
 static void model_pack(Model *m) {
     const int C = m->c.C, F = m->c.F, Q = qkv_width(&m->c);
     const size_t layer = packed_size(C, Q) + packed_size(C, C) + packed_size(C, 2 * F)
@@ -2522,7 +2516,7 @@ static void model_keys(Keys *k, Model *m) {
     Text without = key_text(k, "aligner.prompt_sft", m->template_sft);
     Text objective = key_text(k, "aligner.objective", m->objective);
     m->step = (int)key_number(k, T_U32, "aligner.step", (int)m->step, 0, INT_MAX);
-    m->keep = key_number(k, T_F32, "aligner.keep", m->keep, 0, 1000);
+    m->keep = key_number(k, T_F32, "aligner.keep", m->keep, 0, 2e9);
     key_word(k, "tokenizer.ggml.model", "llama", "llama");
     k->tokens = key(k, T_ARRAY, "tokenizer.ggml.tokens", k->tokens);
     k->scores = key(k, T_ARRAY, "tokenizer.ggml.scores", k->scores);
@@ -2647,9 +2641,9 @@ static void dequantize(float *out, const char *p, uint32_t type, size_t n) {
 
 // Reads the next entry of the list, and its weights from data. Each tensor of the model must be
 // there once, with its exact shape, and begin where the one before it ends, padding aside.
-// llama.cpp demands this, too: tensors can then neither overlap nor leave gaps. A NaN or infinite
-// weight would spread to every logit, and the text would come out empty without an error, so it is
-// refused here and its tensor named.
+// llama.cpp demands this, too: tensors can then neither overlap nor leave gaps. A weight that is
+// NaN, infinite or so large that products overflow would spread to every logit, and the text would
+// come out empty without an error, so it is refused here and its tensor named.
 static void read_tensor(Model *m, bool *seen, File *list, File *data, size_t alignment) {
     size_t j = 0;
     Text name = read_value(list, T_STRING);
@@ -2675,8 +2669,8 @@ static void read_tensor(Model *m, bool *seen, File *list, File *data, size_t ali
     float *w = m->params + t->at;
     dequantize(w, need(data, bytes), type, n);
     for (size_t i = 0; i < n; i++)
-        CHECK(isfinite(w[i]), "%s: a weight of %s is not a finite number; the file is damaged, or "
-              "its training diverged", list->path, t->name);
+        CHECK(fabsf(w[i]) < 1e9f, "%s: a weight of %s is not a number below 1e9; the file is "
+              "damaged, or its training diverged", list->path, t->name);
 }
 
 // Reads the list of tensors, in any order, and the data after it into m->params. The data begin
@@ -2701,8 +2695,8 @@ static void read_tensors(Model *m, File *list, size_t alignment) {
 }
 
 // Reads a GGUF file of architecture llama, ours or another program's: first the keys, which give
-// the shape, then the tensors, which must have it. *m need not be initialised; model_free() frees
-// it. The whole file is in memory while it is read, and m owns copies of all that it keeps.
+// the shape, then the tensors, which must have it. *m need not be initialised; it owns copies of
+// all that it keeps, and model_free() frees them.
 static void model_load(Model *m, const char *path) {
     Buf bytes = read_all(path);
     File f = { path, "the header", bytes.s, bytes.n, 4 };
@@ -2759,8 +2753,7 @@ static void put_tokenizer(Buf array[3], const Tokenizer *k) {
 
 // Writes the model with its tokenizer and its prompt. Weights are written in f32, as they are
 // trained, so training continues from a file without losing a bit. Padding lets other programs map
-// the file into memory and use the weights where they are. The file is put together in memory;
-// write_file() replaces the old one only when all of the new one is on the disk.
+// the file into memory and use the weights where they are.
 static void model_save(const Model *m, const char *path) {
     Buf f = { 0 }, keys = { 0 }, array[3] = { { 0 } };
     uint64_t offset = 0;
@@ -3007,7 +3000,7 @@ typedef struct {
     long skipped;                       // rows that skip_row() counted
 } Objects;
 
-// Opens a data file. NULL or "-" is standard input. objects_close() closes it.
+// Opens a data file. NULL or "-" is standard input.
 static void objects_open(Objects *o, const char *path) {
     const bool standard = !path || is(path, "-");
     *o = (Objects){ .path = standard ? "standard input" : path, .line = 1, .column = 1 };
@@ -3038,7 +3031,7 @@ static bool more_text(Objects *o) {
     char *line = NULL;
     size_t capacity = 0;
     ssize_t n = getline(&line, &capacity, o->f);
-    CHECK(n >= 0 || !ferror(o->f), "cannot read %s: %s", o->path, strerror(errno));
+    CHECK(n >= 0 || feof(o->f), "cannot read %s: %s", o->path, strerror(errno));
     const size_t mark = n >= 3 && o->line == 1 && !memcmp(line, "\xEF\xBB\xBF", 3) ? 3 : 0;
     memmove(o->text.s, o->text.s + o->at, o->text.n - o->at);
     o->text.n -= o->at;
@@ -3070,7 +3063,7 @@ static void advance(Objects *o, size_t n) {
 // sets o->reason to "line 2, column 40: a JSON value was expected", and o->object to {"line": "the
 // text of this line"}.
 static enum Status read_object(Objects *o) {
-    enum { MOST_LINES = 1000 };
+    enum { MOST_LINES = 10000 };
     const char *why;
     size_t used;
     int lines = 0;
@@ -3096,7 +3089,7 @@ static enum Status read_object(Objects *o) {
     Text line = rest_of(contents(&o->text), o->at);
     const char *end = memchr(line.s, '\n', line.n);
     Objects culprit = *o;
-    if (!line.s[used]) why = "the text ends too early";
+    if (!line.s[used]) why = "the text ends too early (or an object has over 10,000 lines)";
     if (end) line.n = (size_t)(end - line.s);
     if (memchr(line.s, 0, line.n)) why = "a NUL byte (UTF-16? use iconv -f UTF-16 -t UTF-8)";
     advance(&culprit, used);
@@ -3177,7 +3170,6 @@ static void rows_load(Rows *r, const Model *m, const char *path, Objective objec
 static void rows_free(Rows *r) {
     for (size_t i = 0; i < r->n; i++) free(r->row[i].ids);
     free(r->row);
-    *r = (Rows){ 0 };
 }
 
 /* ================================================================================================
@@ -3327,14 +3319,14 @@ typedef struct { char magic[8]; uint64_t n_params, hash; } StateHead;
 enum { STATE_NUMBERS = offsetof(Progress, m), STATE_HEAD = sizeof(StateHead) + STATE_NUMBERS };
 
 // Two runs with the same hash do the same: it covers the rows and their order, the prompt, the
-// objective, the shape, and each option that changes the result. run->hash holds what the objective
-// adds (nothing, or in tests/lab.c the frozen models).
+// objective, the configuration, and each option that changes the result. run->hash holds what the
+// objective adds (nothing, or in tests/lab.c the frozen models).
 static uint64_t run_hash(const Run *run) {
     const Model *m = run->model;
     const TrainOptions *o = run->o;
     const double numbers[] = { (double)o->batch, (double)o->tokens, (double)o->seed, o->lr,
                                o->lr_warmup, o->weight_decay, o->clip, o->adam_eps, o->muon,
-                               o->ema, o->grow_below };
+                               o->ema, o->grow_below, m->c.eps, m->c.theta };
     uint64_t h = hash_bytes(HASH_START ^ run->hash, numbers, sizeof numbers);
     h = hash_bytes(h, m->template, strlen(m->template));
     h = hash_bytes(h, m->objective, strlen(m->objective));
@@ -3412,11 +3404,7 @@ static void batch_alloc(Batch *b, int T, int n) {
                   .target = ints(T) };
 }
 
-// Makes b empty.
-static void batch_free(Batch *b) {
-    FREE(b->ids, b->pos, b->start, b->out, b->target);
-    *b = (Batch){ 0 };
-}
+static void batch_free(Batch *b) { FREE(b->ids, b->pos, b->start, b->out, b->target); }
 
 // The most tokens that a unit of these rows can have: UNIT, or the longest row.
 static int unit_size(const Rows *a, const Rows *b) {
@@ -3428,7 +3416,7 @@ static int unit_size(const Rows *a, const Rows *b) {
     return longest;
 }
 
-// The mean loss of all target tokens, without gradients. As in training, long targets weigh more.
+// The mean loss of all target tokens, without gradients.
 static double mean_loss(Model *m, const Rows *r) {
     const int T = unit_size(r, r);
     double loss = 0;
@@ -3459,16 +3447,12 @@ static double validation_loss(Run *run) {
     return loss;
 }
 
-// The number of steps that --epochs takes. It draws all batches once, to count them.
-static long count_steps(Run *run) {
-    Progress start = run->p;
+// The number of steps that --epochs takes. A copy of the run draws all batches once, to count them.
+static long count_steps(const Run *run) {
+    Run copy = *run;
     long steps = 0;
-    run->p.longest_target = INT_MAX;
-    while (run->p.epoch < run->o->epochs - 1 || run->p.at < (long)run->rows->n) {
-        draw_rows(run);
-        steps++;
-    }
-    run->p = start;
+    for (; copy.p.epoch < run->o->epochs - 1 || copy.p.at < (long)run->rows->n; steps++)
+        draw_rows(&copy);
     return steps;
 }
 
@@ -3531,8 +3515,6 @@ static void bookkeeping(Run *run, double loss, double lr, double norm) {
         fprintf(stderr, "%sstep %ld/%ld  loss %.4f  lr %.2e  %.0f tokens/s  ETA %ld:%02ld",
                 live ? "\r\x1b[K" : "", p->step, run->steps, p->running, lr,
                 rate * (double)p->tokens / (double)p->step, left / 60, left % 60);
-        if (p->longest_target < INT_MAX)
-            fprintf(stderr, "  targets up to %ld tokens", p->longest_target);
         if (!live || last) fputc('\n', stderr);
     }
 
@@ -3570,9 +3552,8 @@ static void train(Run *run) {
     if (run->valid->n) fprintf(stderr, "validation loss %.4f\n", validation_loss(run));
 
     // A full disk may show only now, when the last lines of the log are written.
-    bool log_failed = run->log && ferror(run->log);
-    if (run->log && fclose(run->log)) log_failed = true;
-    CHECK(!log_failed, "cannot write all of %s; is the disk full? The model is saved", o->log);
+    CHECK(!run->log || (!ferror(run->log) && !fclose(run->log)),
+          "cannot write all of %s; is the disk full? The model is saved", o->log);
     exchange_mean(m, p);
     FREE(run->order, run->drawn, p->m, p->v, p->mean);
     batch_free(&run->unit);
@@ -3590,8 +3571,7 @@ static void flush_results(void) {
     CHECK(!fflush(stdout) && !ferror(stdout), "cannot write the result: %s", strerror(errno));
 }
 
-// Writes text for a terminal: no control codes but newline and tab, so no file and no model can
-// steer the terminal.
+// Writes text for a terminal: no control codes of ASCII but newline and tab.
 static void put_plain(FILE *f, Text t) {
     for (size_t i = 0; i < t.n; i++)
         if (!is_control(t.s[i]) || t.s[i] == '\n' || t.s[i] == '\t') fputc(t.s[i], f);
@@ -3737,7 +3717,6 @@ static void generator_init(Generator *g, Model *m, Decoding how) {
 static void generator_free(Generator *g) {
     FREE(g->cache.keys, g->cache.values, g->count, g->choice);
     batch_free(&g->batch);
-    *g = (Generator){ 0 };
 }
 
 // Loads a model and makes g ready to write with it. The model must have a prompt, and must not have
@@ -3801,14 +3780,15 @@ static void run_tokenizer(const Options *o) {
         while (next_good_row(&in, NEED_X | NEED_Y_O, &row)) {
             Buf condition = prompt(&m, row.x, row.y_o);
             if (!json_text(json_find(in.object, "correction"), &target)) buf_set(&target, row.y_o);
-            const char *const part[] = { " ", condition.s, "\n ", target.s, "\n" };
-            for (int k = 0; k < 5; k++) buf_puts(&all, part[k]);
+            const Text part[] = { text(" "), contents(&condition), text("\n "), contents(&target),
+                                  text("\n") };
+            for (int k = 0; k < 5; k++) buf_add(&all, part[k].s, part[k].n);
             free(condition.s);
         }
         objects_close(&in);
     }
     CHECK(all.n, "no rows to learn from in %s", t->data[0]);
-    Tokenizer *k = tokenizer_train(contents(&all), o->vocab);
+    Tokenizer *k = tokenizer_train(contents(&all), o->vocab, isatty(2) && !t->quiet);
     tokenizer_save(k, t->out);
     if (!t->quiet)
         fprintf(stderr, "%s: %d pieces from %zu bytes of text%s\n", t->out, k->V, all.n,
@@ -3824,9 +3804,8 @@ static Config shape_of(const TrainOptions *t, int V) {
     Config c = { .V = V, .C = t->dim ? t->dim : 128, .L = t->layers ? t->layers : 3,
                  .H = t->heads ? t->heads : 8, .context = t->context ? t->context : 256,
                  .tied = t->tied, .eps = 1e-5f, .theta = 1e4f };
-    if (c.C > 16384) usage_error("--dim needs a number up to 16384");
     c.H_kv = t->kv_heads ? t->kv_heads : c.H;
-    c.F = t->hidden ? t->hidden : c.C * 11 / 4;
+    c.F = t->hidden ? t->hidden : least(c.C, 16384) * 11 / 4;           // 16384: config_check()
     config_check(&c, "the shape asked for");
     return c;
 }
@@ -3854,14 +3833,16 @@ static void first_model(Model *m, const TrainOptions *t, const char *objective) 
 // Refuses options that make no run. `train` and the objectives of tests/lab.c share it.
 static void check_train_options(const TrainOptions *t) {
     if (!t->n_data || !t->out) usage_error("`train` needs --data and --out");
-    if (!t->steps == !t->epochs) usage_error("`train` needs either --steps or --epochs");
+    if (!t->steps == !t->epochs || (t->epochs && t->grow_below > 0))
+        usage_error("`train` needs either --steps or --epochs; --grow-below needs --steps");
     if (t->batch < 1) usage_error("--batch needs a number of at least 1");
-    if (t->ema >= 1) usage_error("--ema needs a number below 1");
+    if (t->ema >= 1 || (float)t->adam_eps <= 0)
+        usage_error("--ema needs a number below 1, and --adam-eps one above 0");
     if (t->epochs > 1000000) usage_error("--epochs needs a number up to 1000000");
 }
 
 // `train`: the objective is chosen here, by name, and turns triples into rows in rows_load(). The
-// training loop never asks for it again. Mistakes in the options are found before the data is read.
+// training loop never asks for it again.
 static void run_train(const Options *o) {
     const TrainOptions *t = &o->train;
     const char *name = need_word(o, 1, "an objective: sft, warmup or aligner");
@@ -3911,13 +3892,17 @@ static void session_free(Session *s) {
 }
 
 // Answers x, or corrects y_o, into s->y. If y_o is empty and there is an upstream model, this is
-// one draw from the composed policy of Eq. (2).
+// one draw from the composed policy of Eq. (2). White space at the end of y_o is not
+// shown to the model and goes over to y: many programs leave some there.
 static void respond(Session *s, Text x, Text y_o) {
-    s->asked = s->upstream.m && !y_o.n;
+    size_t n = y_o.n;
+    while (n && strchr(BLANKS, y_o.s[n - 1])) n--;
+    s->asked = s->upstream.m && !n;
     buf_set(&s->y_o, y_o);
     if (!s->correcting) s->reason = answer(&s->g, x, &s->y);
-    else if (!s->asked) s->reason = correct(&s->g, x, y_o, &s->y);
-    else s->reason = composed_policy(&s->upstream, &s->g, x, &s->y_o, &s->y);
+    else if (s->asked) s->reason = composed_policy(&s->upstream, &s->g, x, &s->y_o, &s->y);
+    else s->reason = correct(&s->g, x, (Text){ y_o.s, n }, &s->y);
+    if (s->correcting && !s->asked) buf_add(&s->y, y_o.s + n, y_o.n - n);
     s->copied = s->correcting && same(contents(&s->y_o), contents(&s->y));
 }
 
@@ -3969,10 +3954,10 @@ static void print_row(Text object, const char *const *drop, const Buf *more) {
 // back with its reason, and counts as a copy.
 static void print_reply(const Session *s, const Objects *in, bool good) {
     const char *key = s->correcting ? "correction" : "answer";
-    const char *verdict = s->correcting ? "action" : "answer";
     const char *reason = good ? s->reason : in->reason;
     const bool asked = good && s->asked, copied = !good || s->copied;
-    const bool drop_reason = reason || json_find(in->object, verdict).s;
+    const bool drop_reason = reason || json_find(in->object, s->correcting ? "action" : key).s;
+    const char *old = good ? key : "reason";            // a bad row keeps its other keys
     Buf more = { 0 };
     if (asked) put_member(&more, "answer", NONE, contents(&s->y_o));
     if (good)
@@ -3980,9 +3965,9 @@ static void print_reply(const Session *s, const Objects *in, bool good) {
                    contents(&s->y));
     if (s->correcting) put_member(&more, "action", NONE, text(copied ? "copy" : "correct"));
     if (reason) put_member(&more, "reason", NONE, text(reason));
-    print_row(in->object, (const char *const[]){ key, good ? verdict : "action",
-                                                 drop_reason ? "reason" : key,
-                                                 asked ? "answer" : key, NULL }, &more);
+    print_row(in->object, (const char *const[]){ old, s->correcting ? "action" : old,
+                                                 drop_reason ? "reason" : old,
+                                                 asked ? "answer" : old, NULL }, &more);
     free(more.s);
 }
 
@@ -4022,9 +4007,9 @@ static bool ask(const char *label, Buf *b) {
     while ((n = getline(&line, &capacity, stdin)) > 0 && strcspn(line, "\r\n")) {
         if (n >= 4095) fputs("(the terminal cuts lines at 4,095 bytes; use a file)\n", stderr);
         if (b->n) buf_puts(b, "\n");
-        for (const char *p = line; *p; p += *p != 0) {
+        for (const char *p = line; p < line + n; p++) {
             if (*p == '\x1b' && (p[1] == '[' || p[1] == 'O'))
-                p += 2 + strspn(p + 2, "0123456789;?");
+                p += 2 + strspn(p + 2, "0123456789;<=>?");
             else if (!is_control(*p) || *p == '\t') buf_add(b, p, 1);
         }
         fputs("             . ", stderr);
@@ -4059,8 +4044,8 @@ static void run_generate(const Options *o) {
     const char *path = need_word(o, 1, "a model");
     const bool talks = !o->question && o->n_words < 3 && isatty(0) && isatty(1);
     const double start = seconds();
-    if (o->question && (o->n_words > 2 || (s.correcting && !o->answer)))
-        usage_error("--question needs --answer for `correct`, and no file");
+    if (o->question ? o->n_words > 2 || o->strict || (s.correcting && !o->answer) : !!o->answer)
+        usage_error("--question goes with --answer in `correct`, and with no file or --strict");
     generator_load(&s.g, &s.m, path, s.correcting ? CORRECTOR : ANSWERER, o->how);
     if (o->upstream) generator_load(&s.upstream, &s.pi, o->upstream, ANSWERER, o->how);
     if (o->question) {
@@ -4166,10 +4151,12 @@ static void run_tokens(const Options *o) {
     Model m = { 0 };
     Row r;
     const char *path = need_word(o, 1, "a model or a tokenizer.bin"), *end = strrchr(path, '.');
-    if (!o->question == !o->text) usage_error("`tokens` needs either --text or --question");
+    const char *prompt = o->train.prompt;
+    if (!o->question == !o->text || (o->text && (o->answer || o->correction || prompt)))
+        usage_error("`tokens` needs either --text alone or --question");
     if (end && is(end, ".bin")) m.tokenizer = tokenizer_load(path);
     else model_load(&m, path);
-    if (!m.template) set_template(&m, o->train.prompt ? o->train.prompt : "default");
+    if (prompt || !m.template) set_template(&m, prompt ? prompt : "default");
     if (o->question) {
         const char *y_o = o->answer ? o->answer : "", *y_c = o->correction ? o->correction : "";
         const bool answers = !o->answer || role_of(&m) == ANSWERER;
@@ -4214,8 +4201,6 @@ static void run_info(const Options *o) {
 /* ------------------------------------------------------------------------------------------------
    Options.  One table says which options there are and which commands take them; tests/lab.c adds a
    second one. A value is stored where p points, so only the table knows all of them. */
-
-static const char VERSION[] = "aligner.c 2.0 (arXiv 2402.02416, PDF of January 2025)";
 
 // p points to an int (FLAG, INT), a long, a double, or else a const char *; INPUTS fills the list
 // of --data. commands: the names of those that take it, or NULL for all. help: what --help says.
@@ -4343,21 +4328,29 @@ static const Command *find_command(const Command *c, const char *name) {
 }
 
 // The files that a run reads and writes, by device and inode: hard links, symbolic links and
-// redirections are seen through. Terminals and pipes are never one file with another.
-static struct NamedFile { const char *path; bool output, exists; struct stat s; } named_file[32];
+// redirections are seen through. A file that does not exist yet is known by its folder's inode and
+// its name there. Terminals and pipes are never one file with another.
+static struct NamedFile { const char *path, *name; bool output; struct stat s; } named_file[64];
 static int n_named_files;
 
 // Notes a file, and refuses it if this run reads and writes it, or writes it twice. Nothing else
 // protects input from output. fd is -1, or where the file is open already.
 static void name_file(const char *path, bool output, int fd) {
-    if (n_named_files == 32) usage_error("too many files");
+    if (n_named_files == 64 || !*path || !strncmp(path, "--", 2))
+        usage_error("\"%s\" is no name of a file, or one too many", path);
     struct NamedFile *f = &named_file[n_named_files++];
-    *f = (struct NamedFile){ .path = path, .output = output };
-    f->exists = !(fd < 0 ? stat(path, &f->s) : fstat(fd, &f->s));
+    *f = (struct NamedFile){ .path = path, .name = "", .output = output };
+    if (fd < 0 ? stat(path, &f->s) : fstat(fd, &f->s)) {
+        const char *slash = strrchr(path, '/');
+        char folder[4096];
+        f->name = slash ? slash + 1 : path;
+        snprintf(folder, sizeof folder, "%.*s.", (int)(f->name - path), path);
+        stat(folder, &f->s);
+    }
     for (const struct NamedFile *a = named_file; a < f; a++) {
-        const bool inode = f->exists && a->exists && S_ISREG(f->s.st_mode) &&
-                           f->s.st_dev == a->s.st_dev && f->s.st_ino == a->s.st_ino;
-        const bool one = inode || is(path, a->path);
+        const bool one = is(f->name, a->name) && f->s.st_dev == a->s.st_dev &&
+                         f->s.st_ino == a->s.st_ino &&
+                         (S_ISREG(f->s.st_mode) || S_ISDIR(f->s.st_mode));
         CHECK(!one || !(f->output || a->output), "%s and %s are the same file, as both input and "
               "output or as two outputs; name another", f->path, a->path);
     }
@@ -4411,7 +4404,9 @@ static void parse_options(const Option *const *table, const Command *c, char **a
     }
 
     // Options that depend on each other.
-    if (options.how.top_p > 1) usage_error("--top-p needs a number up to 1");
+    const Decoding *how = &options.how;
+    if (how->top_p > 1 || (!how->temperature && (how->top_k || how->top_p < 1)))
+        usage_error("--top-p needs a number up to 1, and like --top-k a --temperature above 0");
     if (t->batch > 0 && t->tokens) usage_error("--batch and --tokens exclude each other");
     if (t->batch < 0) t->batch = 16;
     options.how.seed = (uint64_t)t->seed;
@@ -4434,13 +4429,12 @@ static const Command COMMAND[] = {
 // for reading: no file of ours becomes descriptor 0, 1 or 2, and a result that cannot be written
 // fails instead of vanishing.
 static int run_command(const Command *command, const Option *const *tables, int argc, char **argv) {
-    static Buf state;
     for (int fd = 0; fd < 3; fd++)
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) < 0) return 1;
     for (int i = 1; i < argc; i++) {
-        if (is(argv[i], "--version")) return puts(VERSION) < 0 || fflush(stdout);
+        if (is(argv[i], "--version")) return puts("aligner.c 2.0") < 0 || fflush(stdout);
         if (!is(argv[i], "--help") && !is(argv[i], "-h")) continue;
-        show_help(command, tables, i > 1 ? argv[1] : NULL);
+        show_help(command, tables, i > 1 ? find_command(command, argv[1])->name : NULL);
         return 0;
     }
     if (argc < 2) usage_error("no command");
@@ -4452,14 +4446,16 @@ static int run_command(const Command *command, const Option *const *tables, int 
     if (options.threads > 1024) usage_error("--threads needs a number up to 1024");
     if (options.threads) omp_set_num_threads(options.threads);
 #endif
-    if (options.train.out && takes(c, &(Option){ .commands = "train" })) {
-        state = with_ending(options.train.out, STATE);
-        name_file(state.s, true, -1);                   // a run of `train` writes it, too
-    }
+    if (options.train.out && takes(c, &(Option){ .commands = "train" }))
+        name_file(with_ending(options.train.out, STATE).s, true, -1);
 
-    // Outputs are tried before any work is done. Files 0 and 1 are the standard streams.
-    for (int i = 2; i < n_named_files; i++)
-        if (named_file[i].output) check_writable(named_file[i].path);
+    // Outputs are tried before any work is done. Their temporary files must not be inputs either.
+    // Files 0 and 1 are the standard streams.
+    for (int i = 2, n = n_named_files; i < n; i++) {
+        if (!named_file[i].output) continue;
+        name_file(with_ending(named_file[i].path, TEMPORARY).s, true, -1);
+        check_writable(named_file[i].path);
+    }
     c->run(&options);
     flush_results();
     return 0;

@@ -14,12 +14,14 @@ case $# in
     *) echo 'usage: ./run.sh ["question" "answer"]' >&2; exit 2 ;;
 esac
 make --no-print-directory -s -j2 build/aligner build/world
-for needed in models/aligner.gguf models/upstream-small.gguf data/demo.jsonl exam/table.md; do
-    [ -f "build/$needed" ] || { rm -f build/data/made; ./train.sh >&2; break; }
+needed="models/aligner.gguf models/upstream-small.gguf"
+[ $# = 2 ] || needed="$needed data/demo.jsonl exam/table.md"
+for name in $needed; do
+    [ -f "build/$name" ] || { ./train.sh >&2; break; }
 done
 mu=build/models/aligner.gguf weak=build/models/upstream-small.gguf
 if [ $# = 2 ]; then
-    exec build/aligner correct $mu --question "$1" --answer "$2" --upstream $weak --diff --quiet
+    exec build/aligner correct $mu --question="$1" --answer="$2" --upstream $weak --diff --quiet
 fi
 echo "A classroom toy: this Aligner knows some 400 facts, a few requests, notices and small talk."
 echo "Whatever else you ask, it should leave alone."

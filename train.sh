@@ -26,7 +26,9 @@ case "${1-}" in
     quick)
         [ $# = 1 ] || experiments "$@"
         dir=build/quick how=quick ;;
-    long) dir=build/long how=long rows=240000 ;;
+    long)
+        [ $# = 1 ] || { echo "train.sh: nothing goes after long" >&2; exit 2; }
+        dir=build/long how=long rows=240000 ;;
     -*) echo "usage: ./train.sh [long | [quick] [NAME of an experiment...]]" >&2; exit 2 ;;
     *) experiments "$@" ;;
 esac
@@ -65,6 +67,9 @@ if [ ! -f "$dir/tokenizer.bin" ]; then
     }
     mv "$dir/tokenizer.part" "$dir/tokenizer.bin"
 fi
+for name in upstream identity train dev exam exam_real demo; do
+    [ -f "$data/$name.jsonl" ] || rm -f "$data/made"
+done
 if [ ! -f "$data/made" ]; then
     echo "== the miniature world" >&2
     build/world make "$data" tokenizer.bin $rows

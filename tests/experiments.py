@@ -66,7 +66,7 @@ def read(path):
     content = pathlib.Path(path).read_text(encoding="utf-8-sig")
     if content.lstrip().startswith("["): return json.loads(content)
     rows = []
-    for i, line in enumerate(content.splitlines()):
+    for i, line in enumerate(content.split("\n")):
         try:
             rows += [json.loads(line)] if line.strip() else []
         except ValueError as error:
@@ -433,7 +433,9 @@ def domain(b):
         said[name] = b.corrected(mu, exam, name)
     for name, row in b.judged(said).items():
         found[name]["the world"] = row["good"]
-    shutil.copy(mu, DOMAIN + "aligner.gguf")
+    if b.s < 2:                                 # one seed's, whatever runs beside it
+        shutil.copy(mu, DOMAIN + "aligner.part")
+        os.replace(DOMAIN + "aligner.part", DOMAIN + "aligner.gguf")
     return found
 
 # ---- 5. The table of experiments -------------------------------------------------------------
@@ -522,7 +524,8 @@ def experiment(name, results, key):
     pages(save(f"{results}/{name}.json", json.dumps(seeds, indent=1)))
 
 def own_domain(path):
-    """A folder for a file of triples, which are checked and copied there."""
+    """A folder for a file of triples, which are checked and copied there. Its name says which file
+    and which rows. If the model is no longer in it, the experiment is run again."""
     try:
         rows, keys = read(path), ("question", "answer", "correction")
     except (OSError, ValueError) as error:
@@ -534,9 +537,17 @@ def own_domain(path):
         sys.exit(f"{path}: fewer than ten questions, of which a tenth is held out")
     if not os.path.exists(BIG) and subprocess.run(["./train.sh", *["quick"] * QUICK]).returncode:
         sys.exit(f"{BIG} is missing, and ./train.sh failed to make it")
-    d = f"{TOP}/domain/{re.sub('[^A-Za-z0-9]+', '-', os.path.basename(path).rsplit('.', 1)[0])}"
-    os.makedirs(d, exist_ok=True)
-    return write(d + "/rows.jsonl", rows)
+    name = re.sub(r"[^\w]+", "-", os.path.basename(path).rsplit(".", 1)[0])
+    key = f"{name}-{number(json.dumps(rows))}"
+    d = f"{TOP}/domain/{key}/"
+    try:
+        os.makedirs(d, exist_ok=True)
+        write(d + "rows.jsonl", rows)
+    except (OSError, ValueError) as error:
+        sys.exit(f"{d}rows.jsonl: {error}")
+    if not os.path.exists(d + "aligner.gguf"):
+        for part in pathlib.Path(WORK, "parts").glob(key + "-*"): part.unlink()
+    return d, key
 
 # ---- 7. Pages and pictures -------------------------------------------------------------------
 
@@ -573,7 +584,8 @@ def page(e, seeds, title=None):
     for p in first:
         lines.append(f"| {p} | " + " | ".join(shown(cell(seeds, p, m)) for m in metrics) + " |")
     return "\n".join(lines + [""] + [f"![{e.name}]({f})" for f in e.pictures] + [
-        "", f"Made by `./train.sh {e.name}` from [{e.name}.json]({e.name}.json)."])
+        "", f"Made by `./train.sh {e.name}{' F.jsonl' if title else ''}` from "
+            f"[{e.name}.json]({e.name}.json)."])
 
 # gnuplot's white and black become the colours of the reader's page, light or dark.
 STYLE = "".join(f"{media} rect:first-of-type {{ fill: {paper} }} [fill=black] {{ fill: {ink} }} "
@@ -663,7 +675,7 @@ def docs():
 
 def main():
     global DOMAIN
-    own = ARGUMENTS[:1] == ["domain"] and ARGUMENTS[1:] and os.path.join(START, ARGUMENTS[1])
+    own = ARGUMENTS[:1] == ["domain"] and len(ARGUMENTS) == 2 and os.path.join(START, ARGUMENTS[1])
     names = list(PLANS) if ARGUMENTS == ["all"] else ["domain"] if own else ARGUMENTS
     if ARGUMENTS == ["docs"]: return docs()
     if ARGUMENTS[:1] == ["page"] and len(ARGUMENTS) == 2: return print(page(*load(ARGUMENTS[1])))
@@ -678,10 +690,12 @@ def main():
     for name in names:
         results, key = RESULTS, name
         if name == "domain":
-            rows = own_domain(own or "tests/domain_example.jsonl")
-            DOMAIN, results = os.path.dirname(rows) + "/", os.path.dirname(rows) if own else RESULTS
-            key = f"{os.path.basename(DOMAIN[:-1])}-{number(json.dumps(read(rows)))}"
+            DOMAIN, key = own_domain(own or "tests/domain_example.jsonl")
+            results = DOMAIN if own else RESULTS
         experiment(name, results, key)
+    if own:
+        print(f"{DOMAIN}domain.md: what it learnt and forgot\n{DOMAIN}aligner.gguf: the Aligner "
+              "trained with replay; it has not seen a tenth of your questions")
     if HOW == "full" and not own: docs()
 
 main()

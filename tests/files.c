@@ -556,7 +556,7 @@ static void saved_and_loaded(void) {
     // U+2581 is what GGUF writes for a space. A vocabulary learnt from a text with it must still
     // make a file that loads; its size is what the text yields.
     Tokenizer *k =
-        tokenizer_train(text("\xE2\x96\x81 aa \xE2\x96\x81 aaa \xE2\x96\x81 aaaaaaaa"), 264);
+        tokenizer_train(text("\xE2\x96\x81 aa \xE2\x96\x81 aaa \xE2\x96\x81 aaaaaaaa"), 264, false);
     random_model(&m, (Config){ .V = k->V, .C = 8, .L = 1, .H = 2, .H_kv = 1, .F = 16, .context = 8,
                                .tied = true, .eps = 1e-5f, .theta = 1e4f }, 1);
     m.tokenizer = k;

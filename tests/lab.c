@@ -437,8 +437,9 @@ static void trial_free(Trial *x) {
 // prompt, and have at least as much context as the model m that is trained.
 static void load_other(Model *other, const Model *m, const char *path, bool judges) {
     model_load(other, path);
-    CHECK(judges == is(other->objective, "reward"), judges ? NOT_A_JUDGE : "%s is a reward model; "
-          "a model that answers was expected", path);
+    const int role = role_of(other);
+    CHECK(judges ? role == JUDGE : !(role & (CORRECTOR | JUDGE)), judges ? NOT_A_JUDGE : "%s does "
+          "not answer questions; a model that does was expected", path);
     bool same_pieces = other->c.V == m->c.V;
     for (int i = 0; i < m->c.V && same_pieces; i++)
         same_pieces = same(other->tokenizer->piece[i], m->tokenizer->piece[i]);
@@ -461,8 +462,9 @@ static struct {
 // drawn, the frozen models, and the rows that are not drawn by themselves. --resume refuses
 // another hash.
 static uint64_t trial_hash(const Trial *x) {
-    const double numbers[] = { x->beta, x->kl, x->samples, x->max_tokens };
     const Model *other[] = { &x->reference, &x->reward };
+    const double numbers[] = { x->beta, x->kl, x->samples, x->max_tokens, x->reference.c.eps,
+                               x->reference.c.theta, x->reward.c.eps, x->reward.c.theta };
     uint64_t h = hash_bytes(1, numbers, sizeof numbers);
     for (int i = 0; i < 2; i++)
         h = hash_bytes(h, other[i]->params, other[i]->n_params * sizeof(float));
@@ -485,8 +487,10 @@ static Rows drawn_rows(const Rows *all, int step) {
 static void check_trial(const TrainOptions *t, const char *name) {
     check_train_options(t);
     const bool judges = is(name, "reward");
-    if (!judges && (!t->init || t->prompt))
-        usage_error("`%s` needs --init, a model that answers, and keeps its prompt", name);
+    if (!judges && (!t->init || t->prompt || t->tokenizer || t->tied || t->dim || t->layers ||
+                    t->heads || t->kv_heads || t->hidden || t->context))
+        usage_error("`%s` needs --init, a model that answers, and keeps its prompt and shape",
+                    name);
     if (t->grow_below > 0) usage_error("--grow-below goes with sft, warmup and aligner");
     if (!is(name, "rlhf")) return;
     if (!lab.reward || t->tokens)

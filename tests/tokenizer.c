@@ -160,7 +160,7 @@ static const char STORY[] =
 static void random_bytes(void) {
     static const char *const TAIL[] = { "", "\xC3", "\xE2\x82", "\xF0\x9F\x98", "\x80\x80", "\xFF",
                                         "\xED\xA0\x80" };
-    Tokenizer *k = tokenizer_train(text(STORY), 340);
+    Tokenizer *k = tokenizer_train(text(STORY), 340, false);
     Buf t = { 0 };
     uint64_t seed = 2;
     int broken = 0;
@@ -194,7 +194,7 @@ static bool same_tokenizer(const Tokenizer *a, const Tokenizer *b) {
 
 // Are the merged pieces and characters of a vocabulary trained on t exactly those, in order?
 static bool trains(const char *t, int V, int n, const char *const *want) {
-    Tokenizer *k = tokenizer_train(text(t), V);
+    Tokenizer *k = tokenizer_train(text(t), V, false);
     bool ok = k->V == FIRST_PIECE + n;
     for (int id = FIRST_PIECE; id < k->V; id++) {
         bool good = id - FIRST_PIECE < n && same(k->piece[id], text(want[id - FIRST_PIECE])) &&
@@ -253,7 +253,7 @@ static void greedy_merges(uint64_t seed) {
     };
     Buf t = { 0 };
     random_text(&t, PART, 10, 300, &seed);
-    Tokenizer *k = tokenizer_train(contents(&t), FIRST_PIECE + 40);
+    Tokenizer *k = tokenizer_train(contents(&t), FIRST_PIECE + 40, false);
     Words words = cut(&(Word){ .t = contents(&t), .count = 1 }, 1, word_length);
     Ids *symbols = zalloc(words.n, sizeof *symbols);
     int next = FIRST_PIECE, end = k->V;
@@ -293,7 +293,7 @@ static void greedy_merges(uint64_t seed) {
 }
 
 static void trainer(const char *path) {
-    Tokenizer *k = tokenizer_train(text(STORY), 340), *again = tokenizer_train(text(STORY), 340);
+    Tokenizer *k = tokenizer_train(text(STORY), 340, false), *again = tokenizer_train(text(STORY), 340, false);
     OK(same_tokenizer(k, again), "the same text gives another vocabulary");
     tokenizer_save(k, path);
     Tokenizer *loaded = tokenizer_load(path);
@@ -316,7 +316,7 @@ static void trainer(const char *path) {
 
     // "\xC3" and a letter are no character: pieces of it would not be UTF-8, which other readers of
     // the GGUF file refuse.
-    k = tokenizer_train(text("ab ab \xC3x \xC3x \xE2xy \xE2xy \xFF\xFF ababab aabb"), 267);
+    k = tokenizer_train(text("ab ab \xC3x \xC3x \xE2xy \xE2xy \xFF\xFF ababab aabb"), 267, false);
     for (int id = FIRST_PIECE; id < k->V; id++)
         OK(valid_utf8(k->piece[id]), "piece %d is not UTF-8: %.*s", id, SHOW(k->piece[id]));
     tokenizer_free(k);
@@ -377,10 +377,10 @@ static void long_texts(void) {
     memset(t, 'a', N);
     OK(round_trip(k, (Text){ t, N }), "a megabyte of one letter");
     tokenizer_free(k);
-    k = tokenizer_train((Text){ t, N }, 400);           // one huge word
+    k = tokenizer_train((Text){ t, N }, 400, false);           // one huge word
     OK(k->V > FIRST_PIECE + 3 && round_trip(k, (Text){ t, 1000 }), "%d pieces from one word", k->V);
     tokenizer_free(k);
-    k = tokenizer_train(text(STORY), 340);
+    k = tokenizer_train(text(STORY), 340, false);
     for (int i = 0; i < N; i++) t[i] = (char)random_u64(&seed);
     OK(round_trip(k, (Text){ t, N }), "a megabyte of random bytes");
     random_text(&b, PART, 4, N / 5, &seed);
@@ -401,7 +401,7 @@ static void chinese(void) {
         if (i % 17 == 16) buf_puts(&b, "\xE3\x80\x82");
     }
     double start = seconds();
-    Tokenizer *k = tokenizer_train(contents(&b), 2000);
+    Tokenizer *k = tokenizer_train(contents(&b), 2000, false);
     printf("%.1f MB of Chinese: %d pieces in %.1f s\n", (double)b.n * 1e-6, k->V,
            seconds() - start);
     OK(seconds() - start < 60, "%.1f MB of Chinese took %.1f s", (double)b.n * 1e-6,
