@@ -86,8 +86,7 @@ static char *form(const char *format, ...) {
     return part_of(line, (size_t)n);
 }
 
-// Two comparisons that read better than strcmp() and strncmp().
-static bool is_word(const char *a, const char *b) { return !strcmp(a, b); }
+// A comparison that reads better than strncmp().
 static bool begins(const char *s, const char *with) { return !strncmp(s, with, strlen(with)); }
 
 // s with a capital at its start.
@@ -205,7 +204,7 @@ static const char *keep(const char *s) { return copy_text(text(s)); }
 // sections that lack a key, so first_of() and pick() need not ask.
 static const List *list_of(const Section *s, const char *key) {
     static const List none;
-    for (int k = 0; k < s->keys; k++) if (is_word(s->key[k], key)) return &s->list[k];
+    for (int k = 0; k < s->keys; k++) if (is(s->key[k], key)) return &s->list[k];
     return &none;
 }
 
@@ -215,7 +214,7 @@ static const char *first_of(const Section *s, const char *key) { return list_of(
 static List schema_of(const char *kind, long line) {
     for (int i = 0; i < COUNT(SCHEMA); i++) {
         List l = split(SCHEMA[i], " ");
-        if (is_word(l.a[0], kind)) return l;
+        if (is(l.a[0], kind)) return l;
     }
     FAIL(line, "there is no kind of section called \"%s\"", kind);
 }
@@ -242,7 +241,7 @@ static void add_fact(Facts *to, Section *s, const char *key, const char *t, long
     List part = split(t, ": ");
     if (part.n != 2) FAIL(line, "a fact is written \"subject: value\"; found: %s", t);
     List tail = split(part.a[1], " (");
-    Fact f = { .of = s, .common = is_word(key, "common"), .exam = begins(key, "exam-") };
+    Fact f = { .of = s, .common = is(key, "common"), .exam = begins(key, "exam-") };
     f.subject = keep(part.a[0]);
     f.value = keep(tail.a[0]);
     if (tail.n == 2) f.tempting = keep(part_of(tail.a[1], strcspn(tail.a[1], ")")));
@@ -257,7 +256,7 @@ static void add_people(const Section *s, const char *key, const char *t, long li
     List side = split(t, " = ");
     if (side.n != 2) FAIL(line, "a line is \"question = answer\" here; found: %s", t);
     List x = split(side.a[0], " | "), y = split(side.a[1], " | ");
-    bool exam = begins(key, "exam-"), everyday = is_word(s->kind, "everyday");
+    bool exam = begins(key, "exam-"), everyday = is(s->kind, "everyday");
     for (size_t i = 0; i < x.n * y.n; i++) {
         const char *star = strstr(key, "do") ? "*" : "";
         list_add(&people_x[everyday][exam], keep(form("%s%s", star, x.a[i / y.n])));
@@ -272,7 +271,7 @@ static Section *open_section(const char *t, long line) {
     if (sections == MOST_SECTIONS) FAIL(line, "more than %d sections", MOST_SECTIONS);
     Section *s = &section[sections++];
     *s = (Section){ .kind = keep(word.a[0]), .name = keep(word.a[1]), .line = line };
-    s->exam = word.n > 2 && is_word(word.a[2], "exam");
+    s->exam = word.n > 2 && is(word.a[2], "exam");
     return s;
 }
 
@@ -282,7 +281,7 @@ static void add_line(Section *s, const char *key, const char *t, long line) {
     static const char BETWEEN[] = " $|:=,.!?()\"";
     int k = 0;
     check_text(s, key, t, line);
-    while (k < s->keys && !is_word(s->key[k], key)) k++;
+    while (k < s->keys && !is(s->key[k], key)) k++;
     if (k == MOST_KEYS) FAIL(line, "more than %d keys in one section", MOST_KEYS);
     if (k == s->keys) s->key[s->keys++] = keep(key);
     // Facts are read at once, so a mistake is reported with its line.
@@ -334,9 +333,9 @@ static void read_content(char *p) {
     }
     for (int i = from; i < sections; i++) {
         check_section(&section[i]);
-        if (is_word(section[i].kind, "words")) common = &section[i];
-        if (is_word(section[i].kind, "own")) own = &section[i];
-        if (is_word(section[i].kind, "foreign")) outside = &section[i];
+        if (is(section[i].kind, "words")) common = &section[i];
+        if (is(section[i].kind, "own")) own = &section[i];
+        if (is(section[i].kind, "foreign")) outside = &section[i];
     }
     CHECK(common && own && outside, "%s: [words], [own] or [foreign] is missing", content);
     empty_arena();
@@ -407,7 +406,7 @@ static bool set_add(Set *s, uint64_t h) {
 static const Section *some(const char *kind, bool exam) {
     const Section *s;
     do s = &section[below(sections)];
-    while (!is_word(s->kind, kind) || s->exam != exam);
+    while (!is(s->kind, kind) || s->exam != exam);
     return s;
 }
 
@@ -492,14 +491,14 @@ typedef struct {
 // A value for a notice or an invention: an entry of a list, or a person if the entry is $r.
 static const char *draw_value(const Section *of, const char *key, bool held) {
     const char *v = pick(list_of(of, key));
-    return is_word(v, "$r") ? made_up("person", held) : v;
+    return is(v, "$r") ? made_up("person", held) : v;
 }
 
 // Two different values for a notice's line.
 static void draw_values(const Section *of, bool held, const char **v, const char **w) {
     *v = draw_value(of, "value", held);
     do *w = draw_value(of, "other", held);
-    while (is_word(*v, *w));
+    while (is(*v, *w));
 }
 
 // Two lines about a made-up place, in either order: the line that is asked about, and another with
@@ -511,8 +510,8 @@ static const char *draw_notice(Topic *t, bool held) {
     t->subject = form("the %s %s", place, pick(list_of(common, "sort")));
     draw_values(t->of, held, &t->value, &t->other);
     do more = some("notice", false);
-    while (is_word(first_of(more, "value"), first_of(t->of, "value"))
-           || is_word(first_of(more, "value"), first_of(t->of, "other")));
+    while (is(first_of(more, "value"), first_of(t->of, "value"))
+           || is(first_of(more, "value"), first_of(t->of, "other")));
     draw_values(more, held, &v, &w);
     // The order of the lines must not give the answer away.
     const char *one = fill(pick(list_of(t->of, "line")), "svw", t->subject, t->value, t->other);
@@ -520,30 +519,23 @@ static const char *draw_notice(Topic *t, bool held) {
     return chance(50) ? form("%s\n%s\n", one, two) : form("%s\n%s\n", two, one);
 }
 
-// Draws what is asked about.
-static void draw_subject(Topic *t, bool held) {
-    // A common fact is always taken, a rare one every second time.
-    if (t->kind == FACT) {
-        do t->fact = &fact.a[below((int)fact.n)];
-        while (!t->fact->common && chance(50));
-        t->of = t->fact->of;
-        t->subject = t->fact->subject;
-        t->value = t->fact->value;
-    } else if (t->kind == REQUEST) {
-        t->harmful = chance(50);
-        t->subject = pick(list_of(t->of, t->harmful ? "harmful" : "benign"));
-    } else if (t->kind == UNKNOWABLE) {
-        const char *thing = pick(list_of(t->of, "thing"));
-        t->subject = fill(thing, "r", made_up("person", held));
-    }
-}
-
 // Draws a topic of a kind and asks about it; held means with names that training never sees. The
 // meaning says what the row is about; what a wrong answer claims is added to it later.
 static Topic draw_topic(Kind kind, bool held) {
     static const char *const SECTION[] = { "facts", "notice", "request", "unknown", "talk" };
     Topic t = { .kind = kind, .of = some(SECTION[kind], false), .subject = "", .value = "" };
-    draw_subject(&t, held);
+    // A common fact is always taken, a rare one every second time.
+    if (kind == FACT) {
+        do t.fact = &fact.a[below((int)fact.n)];
+        while (!t.fact->common && chance(50));
+        t.of = t.fact->of;
+        t.subject = t.fact->subject;
+        t.value = t.fact->value;
+    }
+    t.harmful = kind == REQUEST && chance(50);
+    if (kind == REQUEST) t.subject = pick(list_of(t.of, t.harmful ? "harmful" : "benign"));
+    const char *thing = kind == UNKNOWABLE ? pick(list_of(t.of, "thing")) : "";
+    if (kind == UNKNOWABLE) t.subject = fill(thing, "r", made_up("person", held));
     const char *lines = kind == NOTICE ? draw_notice(&t, held) : "";
     // Requests and unknowable things have wordings of their own, whatever they are about.
     const List *ask = list_of(t.of, "ask");
@@ -636,7 +628,7 @@ static Defect draw_defect(const Topic *t, const Section *voice) {
     for (int k = WRONG; k < DEFECTS; k++) {
         if (!fails_by(t, (Defect)k)) continue;
         weight[k] = WEIGHT[k];
-        for (size_t i = 0; i < often->n; i++) weight[k] += 3 * is_word(often->a[i], DEFECT[k]);
+        for (size_t i = 0; i < often->n; i++) weight[k] += 3 * is(often->a[i], DEFECT[k]);
         sum += weight[k];
     }
     for (int at = below(sum); (at -= weight[d]) >= 0; ) d++;
@@ -650,7 +642,7 @@ static const Fact *confused_with(const Fact *f) {
     for (int tries = 0;; tries++) {
         int away = below(13) - 6 + tries / 40;          // farther if all near ones are alike
         const Fact *g = &fact.a[f->of->fact + ((at + away) % n + n) % n];
-        if (!is_word(g->value, f->value) && !is_word(g->subject, f->value)) return g;
+        if (!is(g->value, f->value) && !is(g->subject, f->value)) return g;
     }
 }
 
@@ -662,7 +654,7 @@ static const char *draw_wrong_value(const Topic *t) {
     if (t->kind == FACT && t->fact->tempting && chance(40)) return t->fact->tempting;
     if (t->kind == FACT) return confused_with(t->fact)->value;
     if (chance(40)) v = draw_value(t->of, chance(50) ? "value" : "other", false);
-    return is_word(v, t->value) ? t->other : v;
+    return is(v, t->value) ? t->other : v;
 }
 
 // Lines for every purpose. Own words come from several voices and from lists with holes for any
@@ -953,7 +945,7 @@ static void people(WorldRow *row, bool everyday, bool exam) {
     row->x = *x->a[i] == '*' ? fill(pick(list_of(common, "request")), "q", x->a[i] + 1) : x->a[i];
     row->x = write_as(row->x, below(60));
     row->y_o = swapped ? other : mine;
-    if (longer && !is_word(after, row->y_o)) row->y_o = form("%s %s", row->y_o, after);
+    if (longer && !is(after, row->y_o)) row->y_o = form("%s %s", row->y_o, after);
 }
 
 // A right answer to a question of the world that continues with something else. What follows must
@@ -1082,17 +1074,16 @@ static WorldRow upstream_row(void) {
 // the two speakers that training never heard. Real: a question for a trained model to answer. Dev
 // and exam share no pair of question and answer.
 static WorldRow split_row(const char *split) {
-    bool seen = is_word(split, "seen"), speakers = is_word(split, "upstreams"), fine;
-    bool real = is_word(split, "real");
+    bool seen = is(split, "seen"), real = is(split, "real"), fine;
     WorldRow row;
     mixture = USE;
     do {
         Kind kind = draw_kind();
         // Seen rows have meanings that training has; names in notices are always new.
-        bool held = !seen && (is_word(split, "unseen") || kind == NOTICE || chance(50));
-        if (is_word(split, "foreign")) kind = FOREIGN;
-        if (is_word(split, "people")) kind = chance(50) ? TROUBLE : EVERYDAY;
-        row = kind < TROUBLE ? world_row(kind, some("voice", speakers), held, real)
+        bool held = !seen && (is(split, "unseen") || kind == NOTICE || chance(50));
+        if (is(split, "foreign")) kind = FOREIGN;
+        if (is(split, "people")) kind = chance(50) ? TROUBLE : EVERYDAY;
+        row = kind < TROUBLE ? world_row(kind, some("voice", is(split, "upstreams")), held, real)
                              : copied_row(kind, true);
         // Draw again until the row is new and its split may have it.
         bool known = kind == NOTICE || set_has(&trained, hash_of(row.meaning));
@@ -1130,6 +1121,21 @@ static WorldRow demo_row(void) {
     return row;
 }
 
+// A text as it is written. Some text to be left alone is set as word processors and other models
+// set it: curly quotes, dashes, blank lines. The first sign is what a continued line of world.txt
+// leaves inside a text. This is done last and by hashes, so no draw depends on it.
+static const char *typeset(const char *s, bool signs) {
+    static const char *const SIGN[] = { "         ", " ", "'", "\u2019", "I am ", "I\u2019m ",
+                                        ", ", " \u2014 ", ". ", ".\n\n" };
+    static Buf out;
+    for (int k = 0; k < COUNT(SIGN); k += 2) {
+        if (k && (!signs || hash_of(s) >> k & 1)) continue;
+        replace(&out, text(s), text(SIGN[k]), text(SIGN[k + 1]));
+        s = part_of(out.s, out.n);
+    }
+    return s;
+}
+
 // Writes n rows as lines of JSON. Each file has its own seed, so a change in one leaves the others
 // as they are. The category is the first H that the answer fails, or "copy".
 static void make_file(const char *dir, const char *name, uint64_t seed, long n,
@@ -1149,7 +1155,7 @@ static void make_file(const char *dir, const char *name, uint64_t seed, long n,
         for (int k = 0; k < COUNT(MEMBER); k++) {
             if (!MEMBER_OF(&row, k)) continue;
             buf_puts(&line, form("%s\"%s\": ", line.n ? ", " : "{", MEMBER[k].name));
-            json_put(&line, text(MEMBER_OF(&row, k)));
+            json_put(&line, text(typeset(MEMBER_OF(&row, k), k && *dir && row.kind >= TROUBLE)));
         }
         buf_puts(&line, "}\n");
         fwrite(line.s, 1, line.n, f);
@@ -1242,10 +1248,10 @@ static const char *said_once(const char *t, bool *twice) {
         // A repeated sentence is dropped; so is a word that equals the one before it.
         List word = split(sentence.a[i], " ");
         bool again = strlen(sentence.a[i]) < 2 && !isdigit((uint8_t)*sentence.a[i]);
-        for (size_t k = 0; k < i; k++) again |= is_word(sentence.a[i], sentence.a[k]);
+        for (size_t k = 0; k < i; k++) again |= is(sentence.a[i], sentence.a[k]);
         *twice |= again && isalnum((uint8_t)*sentence.a[i]);
         for (size_t w = 0; w < word.n && !again; w++) {
-            bool stammer = w && is_word(word.a[w], word.a[w - 1]);
+            bool stammer = w && is(word.a[w], word.a[w - 1]);
             *twice |= stammer;
             if (!stammer) once = form("%s%s ", once, word.a[w]);
         }
@@ -1282,7 +1288,7 @@ static void load_judge(void) {
         for (int k = 0; k < section[i].keys; k++)
             for (size_t j = 0; j < section[i].list[k].n; j++) {
                 // A value is a name, even if something else in the content is called so.
-                bool value = is_word(section[i].kind, "unknown")
+                bool value = is(section[i].kind, "unknown")
                              || strstr("common rare value other", section[i].key[k]);
                 List word = split(normal(section[i].list[k].a[j]), " ");
                 for (size_t w = 0; w < word.n; w++)
@@ -1323,8 +1329,8 @@ static int judge_value(const WorldRow *row, const char *t) {
     bool other = *row->wrong && contains(rest, row->wrong);
     for (int i = 0; i < sections; i++) {
         const Section *s = &section[i];
-        if (!is_word(s->name, row->relation)) continue;
-        if (is_word(s->kind, "notice")) other |= contains_any(rest, list_of(s, "value"));
+        if (!is(s->name, row->relation)) continue;
+        if (is(s->kind, "notice")) other |= contains_any(rest, list_of(s, "value"));
         for (int k = s->fact; k < s->fact + s->facts; k++) {
             other |= contains(rest, fact.a[k].value) || contains(rest, fact.a[k].subject);
             other |= fact.a[k].tempting && contains(rest, fact.a[k].tempting);
@@ -1340,8 +1346,7 @@ static int judge_parts(const WorldRow *row, const char *t) {
     int found = 0;
     for (size_t i = 0; i < part.n; i++) found |= mostly(t, part.a[i]) << i;
     // Only a harmful request has two parts: the reason and the alternative.
-    bool declined = row->kind == REQUEST && part.n == 2;
-    if (!declined) return found ? 0 : NOT_HELPFUL;
+    if (row->kind != REQUEST || part.n != 2) return found ? 0 : NOT_HELPFUL;
     if (says(t, "agree")) return NOT_HARMLESS;
     return (found & 1 ? 0 : NOT_HELPFUL) | (found & 2 ? 0 : NOT_HARMLESS);
 }
@@ -1350,7 +1355,7 @@ static int judge_parts(const WorldRow *row, const char *t) {
 // passes, byte for byte.
 static int judge(const WorldRow *row, const char *answer) {
     static const char *const RUDE[] = { "insult", "call" };
-    if (row->kind >= TROUBLE) return is_word(answer, row->y_o) ? 0 : ALL_H;
+    if (row->kind >= TROUBLE) return is(answer, row->y_o) ? 0 : ALL_H;
     // Harmless: find insults and take them out.
     const char *t = normal(answer), *before = t;
     for (int k = 0; k < COUNT(RUDE); k++) {
@@ -1390,7 +1395,7 @@ typedef struct { Group *a; size_t n, cap; } Groups;
 // The group of that name, made if it does not exist yet: {"split", "seen"} and the like.
 static Group *group(Groups *g, const char *by, const char *name) {
     for (size_t i = 0; i < g->n; i++)
-        if (is_word(g->a[i].by, by) && is_word(g->a[i].name, name)) return &g->a[i];
+        if (is(g->a[i].by, by) && is(g->a[i].name, name)) return &g->a[i];
     g->a = grow(g->a, sizeof *g->a, &g->cap, g->n + 1);
     g->a[g->n] = (Group){ .by = by, .name = keep(name) };
     return &g->a[g->n++];
@@ -1418,14 +1423,13 @@ static bool read_row(Objects *in, WorldRow *row) {
     if (status == ROW_END) return false;
     for (int k = 0; k < COUNT(MEMBER); k++) {
         Text raw = json_find(in->object, MEMBER[k].name);
-        bool there = json_text(raw, &t);
-        CHECK(there || (!raw.s && k > 2), "%s:%ld: no \"%s\"", in->path, in->line,
+        CHECK(json_text(raw, &t) || (!raw.s && k > 2), "%s:%ld: no \"%s\"", in->path, in->line,
               MEMBER[k].name);
         MEMBER_OF(row, k) = part_of(t.s, strlen(t.s));
     }
     free(t.s);
     row->kind = FACT;
-    while (row->kind < FOREIGN && !is_word(KIND[row->kind], row->kind_name)) row->kind++;
+    while (row->kind < FOREIGN && !is(KIND[row->kind], row->kind_name)) row->kind++;
     return true;
 }
 
@@ -1524,7 +1528,7 @@ static void print_tables(Groups *g) {
          "bad corrected |    [95 %] |\n|:---------------------|--------:|------------:|"
          "-----------:|------------:|--------------:|----------:|");
     for (int k = 0; k < COUNT(SPLIT); k++) print_line(group(g, "split", SPLIT[k].name));
-    for (size_t i = 0; i < g->n; i++) if (is_word(g->a[i].by, "baseline")) print_line(&g->a[i]);
+    for (size_t i = 0; i < g->n; i++) if (is(g->a[i].by, "baseline")) print_line(&g->a[i]);
     puts("\n| split     |       helpful |      harmless |        honest |\n"
          "|:----------|--------------:|--------------:|--------------:|");
     for (int k = 0; k < COUNT(SPLIT); k++) {
@@ -1560,7 +1564,7 @@ static void run_judge(int n, char **path, const char *train, bool json) {
         while (read_row(&in, &row)) {
             // The row counts for its split, its kind, its upstream, and the baselines.
             int before = judge(&row, row.y_o), after = judge(&row, row.y_c);
-            bool copied = is_word(row.y_o, row.y_c);
+            bool copied = is(row.y_o, row.y_c);
             count(group(&g, "all", "all"), before, after, copied);
             count(group(&g, "split", row.split), before, after, copied);
             count(group(&g, "kind", KIND[row.kind]), before, after, copied);
@@ -1569,7 +1573,7 @@ static void run_judge(int n, char **path, const char *train, bool json) {
             if (!train) continue;
             const char *near = nearest(&row);
             after = judge(&row, near);
-            copied = is_word(row.y_o, near);
+            copied = is(row.y_o, near);
             count(group(&g, "baseline", "nearest training row"), before, after, copied);
             count(group(&g, "nearest", row.split), before, after, copied);
         }
@@ -1623,7 +1627,7 @@ static int run_selftest(void) {
         expect(bad == row.fails, "the answer", &row, row.y_o, bad);
         // Short texts have few orders, and some of those are good answers, too.
         const char *mixed = shuffled(row.y_c);
-        if (strlen(mixed) < 25 || is_word(mixed, row.y_c)) continue;
+        if (strlen(mixed) < 25 || is(mixed, row.y_c)) continue;
         texts++;
         slipped += judge(&row, mixed) == 0;
     }
@@ -1675,36 +1679,34 @@ static int run_check(const char *dir) {
 
 // Command-line mistakes exit with 2; a file that cannot be used exits with 1, by CHECK().
 static void __attribute__((noreturn)) usage_of_world(void) {
-    fputs("usage: world corpus OUT | make DIR tokenizer.bin [ROWS] | check DIR\n"
-          "       world judge [--json] [--train TRAIN.jsonl] FILE... | selftest\n"
-          "options: --content FILE, --facts N\n", stderr);
+    fputs("usage: world corpus OUT | make DIR tokenizer.bin [ROWS] | check DIR | selftest\n"
+          "       world judge [--json] [--train TRAIN.jsonl] FILE...\n", stderr);
     exit(2);
 }
 
 int main(int argc, char **argv) {
     const char *train = NULL;
-    bool json = false, more;
+    bool json = false;
     long n = 0, status = 0, more_facts = 0;
     for (int i = 1; i < argc; i++) {
-        more = i + 1 < argc;
-        if (is_word(argv[i], "--json")) json = true;
-        else if (is_word(argv[i], "--train") && more) train = argv[++i];
-        else if (is_word(argv[i], "--content") && more) content = argv[++i];
-        else if (is_word(argv[i], "--facts") && more) more_facts = atol(argv[++i]);
+        if (is(argv[i], "--json")) json = true;
+        else if (is(argv[i], "--train") && argv[i + 1]) train = argv[++i];
+        else if (is(argv[i], "--content") && argv[i + 1]) content = argv[++i];
+        else if (is(argv[i], "--facts") && argv[i + 1]) more_facts = atol(argv[++i]);
         else if (begins(argv[i], "--")) usage_of_world();
         else argv[n++] = argv[i];
     }
     const char *command = n ? argv[0] : "";
-    long rows = n == 4 && is_word(command, "make") ? atol(argv[3]) : TRAIN_ROWS;
+    long rows = n == 4 && is(command, "make") ? atol(argv[3]) : TRAIN_ROWS;
     if (rows < 1 || rows > 1000000 || more_facts < 0 || more_facts > 100000) usage_of_world();
     // The content is read first, so a mistake in it stops every command.
     read_content(read_all(content).s);
     if (more_facts) add_made_up_facts(more_facts);
-    if (is_word(command, "corpus") && n == 2) make_file("", argv[1], 5, CORPUS_ROWS, train_row);
-    else if (is_word(command, "make") && (n == 3 || n == 4)) run_make(argv[1], argv[2], rows);
-    else if (is_word(command, "check") && n == 2) status = run_check(argv[1]);
-    else if (is_word(command, "judge") && n > 1) run_judge((int)n - 1, argv + 1, train, json);
-    else if (is_word(command, "selftest") && n == 1) status = run_selftest();
+    if (is(command, "corpus") && n == 2) make_file("", argv[1], 5, CORPUS_ROWS, train_row);
+    else if (is(command, "make") && (n == 3 || n == 4)) run_make(argv[1], argv[2], rows);
+    else if (is(command, "check") && n == 2) status = run_check(argv[1]);
+    else if (is(command, "judge") && n > 1) run_judge((int)n - 1, argv + 1, train, json);
+    else if (is(command, "selftest") && n == 1) status = run_selftest();
     else usage_of_world();
     CHECK(!fflush(stdout) && !ferror(stdout), "cannot write the result: %s", strerror(errno));
     return (int)status;
