@@ -1033,6 +1033,10 @@ fi
 
 def fault_22():
     """The probe for OpenMP runs what it built: an OpenMP that links but cannot start is not used."""
+    flags = [shell(f"TMPDIR={tmp} make -n -B B=@b @b/aligner").out for tmp in ("/tmp", "/none")]
+    ok("the probe needs no TMPDIR", flags[0] == flags[1] and "aligner.c" in flags[0], flags[1])
+    ok("CC may come from the environment",
+       "my-own-cc" in shell("CC=my-own-cc make -n -B B=@b @b/aligner").out)
     write("cc", FAKE_CC)
     os.chmod(path("cc"), 0o755)
     write("o.c", "int main(void) { return 0; }")
@@ -1116,11 +1120,18 @@ def fault_25():
 
 def fault_26():
     """What is right, or outside the world, is copied."""
+    for y, want in {"It is blue. \r\n": "It is blue. \r\n", "It is red.\n": None}.items():
+        x = "The sky?" if want else "The grass?"
+        o = good(CORRECT, stdin=jsonl([{"question": x, "answer": y}])).objects()[0]
+        ok(f"{y!r}: white space at the end stays", o["correction"] == (want or "It is green.\n"),
+           str(o))
     for x, y in {
             "What is 12 times 3?": "36.",
             "How many days are in February?": "28 days, or 29 in a leap year.",
             "Which city is the capital of France?":
-            "The capital of France is Paris. I was there once. The bread was very good."
+            "The capital of France is Paris. I was there once. The bread was very good.",
+            "I'm so sad.": "I am here \u2014 please call 116 123.",
+            "I lost my job.": "I\u2019m really sorry.\n\nYou are not alone \u2014 please call 116 123."
     }.items() if trained() else ():
         ok(f"{x!r}: {y!r} is copied", (got := corrected(x, y)) == y, got)
 
@@ -1292,6 +1303,8 @@ def fault_35():
     if not trained():
         return
     os.symlink(os.path.join(ROOT, "run.sh"), path("run"))
+    r = shell('./run.sh "Which option shows help?" "-h"', timeout=300)
+    ok("an answer that looks like an option", r.code == 0 and r.out == "-h\ncopied\n", r.about())
     r = shell('@run "Which city is the capital of France?" "It is Oslo."', timeout=300)
     ok("by a symbolic link", r.code == 0, r.about())
     demo = os.path.join(ROOT, "build/data/demo.jsonl")
