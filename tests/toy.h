@@ -32,7 +32,7 @@ static void toy_model(Model *m, int C, int L, uint64_t seed) {
     buf_puts(&all, "\n##Question: \n##Answer: \n##Correction:");
     random_model(m, (Config){ .V = TOY_VOCAB, .C = C, .L = L, .H = 4, .H_kv = 2, .F = 2 * C,
                               .context = TOY_CONTEXT, .eps = 1e-5f, .theta = 1e4f }, seed);
-    m->tokenizer = tokenizer_train(contents(&all), TOY_VOCAB);
+    m->tokenizer = tokenizer_train(contents(&all), TOY_VOCAB, false);
     CHECK(m->tokenizer->V == TOY_VOCAB, "the toy text yields %d pieces", m->tokenizer->V);
     set_template(m, "short");
     snprintf(m->objective, sizeof m->objective, "aligner");
