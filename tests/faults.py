@@ -960,6 +960,7 @@ def fault_20():
             "correct @m.gguf --question q --answer a --strict": "--strict",
             f"{m} --top-k 5": "--temperature", f"{m} --top-p 0.5": "--temperature",
             "corect --help": "correct",
+            "eval @m.gguf --data" + " @rows.jsonl" * 17: "16",
             "tokenizer --data @rows.jsonl --vocab 300 --out @y --steps 3": "--steps",
             "eval @m.gguf --data @rows.jsonl --out @y": "--out",
             "answer @sft.gguf @rows.jsonl --keep 1": "--keep",
