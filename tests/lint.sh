@@ -27,6 +27,7 @@ because clang-analyzer-core.UndefinedBinaryOperatorResult '1099511628211u' "it c
 because bugprone-sizeof-expression 'sizeof *row)' "an array of pointers is meant"
 because bugprone-sizeof-expression 'sizeof *run->drawn' "an array of pointers is meant"
 because clang-analyzer-core.NonNullParamChecker 'memcpy(b->s + b->n, s, n)' "s is NULL only if n is 0"
+because clang-analyzer-unix.Malloc 'n = n_named_files' "the names of files stay until the program ends"
 because ctuuninitvar 'head, p, m->params' "state_parts() fills *head"
 because nullPointer 'draft' "draft is read only if n_draft > 0"
 because uninitvar 'edge' "tile() has filled edge, through the pointer to"
