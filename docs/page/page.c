@@ -60,16 +60,16 @@ static void look(void) {
     free(ids.a);
 }
 
-// y_c ~ mu(. | y_o, x), the left factor of Eq. (2); then once more without --keep, for display.
+// y_c ~ mu(. | y_o, x), as respond() in aligner.c has it; then once more without --keep, to be shown.
 const void *EXPORT(page_correct)(const char *x, int n_x, const char *answer, int n, double keep) {
     Triple t = { .x = { x, (size_t)n_x }, .y_o = { answer, (size_t)n } };
+    while (t.y_o.n && strchr(BLANKS, answer[t.y_o.n - 1])) t.y_o.n--;
     mu.how.keep = keep;
     result.reason = correct(&mu, t.x, t.y_o, &y);
-    result.text = y.s, result.n_text = (int)y.n;
+    buf_add(&y, answer + t.y_o.n, (size_t)n - t.y_o.n), result.text = y.s, result.n_text = (int)y.n;
     free(y_o.ids);
     y_o = warmup(&m, t);
-    written.n = 0;
-    mu.passes = mu.copied = 0;
+    written.n = 0, mu.passes = mu.copied = 0;
     Ids condition = { y_o.ids, y_o.n_condition, 0 };
     int *draft = y_o.ids + condition.n, n_draft = y_o.n - condition.n - 1;
     if (condition.n < m.c.context) {
