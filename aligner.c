@@ -845,13 +845,17 @@ static const char *write_text(Generator *g, Row r, Buf *out) {
 static bool valid_utf8(Text t);
 
 // y_c ~ mu_phi(. | y_o, x): one draw from the Aligner, the left factor of Eq. (2). Returns NULL on
-// success, otherwise the reason y_c is y_o unchanged: no upstream answer ever disappears.
+// success, otherwise the reason y_c is y_o unchanged: no upstream answer ever disappears. White
+// space at the end of y_o is not shown to the model and returns in y_c: many programs leave some.
 static const char *correct(Generator *mu, Text x, Text y_o, Buf *y_c) {
-    const char *reason = write_text(mu, make_row(mu->m, prompt(mu->m, x, y_o), y_o), y_c);
-    if (!reason && !y_c->n && y_o.n) reason = "the model wrote nothing";
-    if (!reason && valid_utf8(y_o) && !valid_utf8(contents(y_c)))
+    Text seen = y_o;
+    while (seen.n && strchr(" \t\r\n", seen.s[seen.n - 1])) seen.n--;
+    const char *reason = write_text(mu, make_row(mu->m, prompt(mu->m, x, seen), seen), y_c);
+    if (!reason && !y_c->n && seen.n) reason = "the model wrote nothing";
+    if (!reason && valid_utf8(seen) && !valid_utf8(contents(y_c)))
         reason = "the correction would not be valid UTF-8";
-    if (reason) buf_set(y_c, y_o);
+    if (reason) buf_set(y_c, seen);
+    buf_add(y_c, y_o.s + seen.n, y_o.n - seen.n);
     return reason;
 }
 
@@ -3892,17 +3896,13 @@ static void session_free(Session *s) {
 }
 
 // Answers x, or corrects y_o, into s->y. If y_o is empty and there is an upstream model, this is
-// one draw from the composed policy of Eq. (2). White space at the end of y_o is not
-// shown to the model and goes over to y: many programs leave some there.
+// one draw from the composed policy of Eq. (2).
 static void respond(Session *s, Text x, Text y_o) {
-    size_t n = y_o.n;
-    while (n && strchr(BLANKS, y_o.s[n - 1])) n--;
-    s->asked = s->upstream.m && !n;
+    s->asked = s->upstream.m && !y_o.n;
     buf_set(&s->y_o, y_o);
     if (!s->correcting) s->reason = answer(&s->g, x, &s->y);
     else if (s->asked) s->reason = composed_policy(&s->upstream, &s->g, x, &s->y_o, &s->y);
-    else s->reason = correct(&s->g, x, (Text){ y_o.s, n }, &s->y);
-    if (s->correcting && !s->asked) buf_add(&s->y, y_o.s + n, y_o.n - n);
+    else s->reason = correct(&s->g, x, y_o, &s->y);
     s->copied = s->correcting && same(contents(&s->y_o), contents(&s->y));
 }
 

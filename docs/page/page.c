@@ -60,13 +60,13 @@ static void look(void) {
     free(ids.a);
 }
 
-// y_c ~ mu(. | y_o, x), as respond() in aligner.c has it; then once more without --keep, to be shown.
+// y_c ~ mu(. | y_o, x); then once more without --keep, for display: the draft as correct() shows it.
 const void *EXPORT(page_correct)(const char *x, int n_x, const char *answer, int n, double keep) {
     Triple t = { .x = { x, (size_t)n_x }, .y_o = { answer, (size_t)n } };
-    while (t.y_o.n && strchr(BLANKS, answer[t.y_o.n - 1])) t.y_o.n--;
     mu.how.keep = keep;
     result.reason = correct(&mu, t.x, t.y_o, &y);
-    buf_add(&y, answer + t.y_o.n, (size_t)n - t.y_o.n), result.text = y.s, result.n_text = (int)y.n;
+    result.text = y.s, result.n_text = (int)y.n;
+    while (t.y_o.n && strchr(BLANKS, answer[t.y_o.n - 1])) t.y_o.n--;
     free(y_o.ids);
     y_o = warmup(&m, t);
     written.n = 0, mu.passes = mu.copied = 0;
